@@ -1,0 +1,120 @@
+// The base layer: messages and memory.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "runtime/base/mem.h"
+#include "runtime/base/status.h"
+
+// If this fails, a user sees a message that was cut in the middle of a character, or none.
+static void test_messages_are_cut_between_characters(void **state)
+{
+    (void)state;
+    char text[ERROR_MESSAGE_BYTES + 8];
+    for (size_t start = ERROR_MESSAGE_BYTES - 6; start < ERROR_MESSAGE_BYTES; start++) {
+        memset(text, 'a', sizeof text);
+        memcpy(text + start, "\xF0\x9F\x98\x80", 4); // one character of four bytes across the end
+        text[sizeof text - 1] = '\0';
+        assert_int_equal(error_set(SLUICE_ERR_IO, "%s", text), SLUICE_ERR_IO);
+        size_t length = strlen(error_message());
+        assert_true(length < ERROR_MESSAGE_BYTES);
+        assert_true(length >= ERROR_MESSAGE_BYTES - 5);
+        bool whole = start + 4 <= ERROR_MESSAGE_BYTES - 1;
+        assert_true(whole ? length == ERROR_MESSAGE_BYTES - 1 : length == start);
+    }
+}
+
+// If this fails, a message loses its cause when a caller says where it happened, or when a thread hands it on.
+static void test_messages_keep_their_cause(void **state)
+{
+    (void)state;
+    error_set(SLUICE_ERR_FORMAT, "bad %s", "header");
+    assert_int_equal(error_prefix(SLUICE_ERR_FORMAT, "file %d", 7), SLUICE_ERR_FORMAT);
+    assert_string_equal(error_message(), "file 7: bad header");
+    struct error_record record;
+    error_save(&record, SLUICE_ERR_FORMAT);
+    error_set(SLUICE_ERR_IO, "%s", error_message()); // its own text as argument
+    assert_string_equal(error_message(), "file 7: bad header");
+    error_set(SLUICE_ERR_IO, "something else");
+    assert_int_equal(error_restore(&record), SLUICE_ERR_FORMAT);
+    assert_string_equal(error_message(), "file 7: bad header");
+}
+
+// If this fails, a status is printed as nothing.
+static void test_every_status_has_a_text(void **state)
+{
+    (void)state;
+#define X(name, value, text)       \
+    assert_int_equal(name, value); \
+    assert_string_equal(status_text(name), text);
+    SLUICE_STATUS_LIST(X)
+#undef X
+    assert_string_equal(status_text((enum sluice_status)12345), "unknown status");
+}
+
+// If this fails, a size from a hostile file wraps around and a small buffer is overrun.
+static void test_allocation_sizes_do_not_wrap(void **state)
+{
+    (void)state;
+    assert_null(mem_alloc(SIZE_MAX / 2, 3));
+    assert_non_null(strstr(error_message(), "out of memory"));
+    assert_null(mem_realloc(NULL, SIZE_MAX, 2));
+    unsigned char *bytes = mem_alloc(3, 5);
+    for (int i = 0; i < 15; i++)
+        assert_int_equal(bytes[i], 0);
+    mem_free(bytes);
+    void *nothing = mem_alloc(0, 8);
+    assert_non_null(nothing);
+    mem_free(nothing);
+    mem_fail_at(1);
+    void *first = mem_alloc(1, 1);
+    assert_non_null(first);
+    assert_null(mem_alloc(1, 1));
+    void *third = mem_alloc(1, 1); // one failure only
+    assert_non_null(third);
+    mem_free(first);
+    mem_free(third);
+}
+
+static void count_messages(void *user, enum log_level level, const char *text)
+{
+    assert_int_equal(level, LOG_NOTE);
+    assert_string_equal(text, "3 slots");
+    ++*(int *)user;
+}
+
+// If this fails, notes of the library do not reach the program, or time runs backwards in its reports.
+static void test_log_and_clock(void **state)
+{
+    (void)state;
+    int count = 0;
+    log_message(LOG_NOTE, "dropped");
+    log_set(count_messages, &count);
+    log_message(LOG_NOTE, "%d slots", 3);
+    log_set(NULL, NULL);
+    log_message(LOG_NOTE, "dropped");
+    assert_int_equal(count, 1);
+    uint64_t before = clock_ns();
+    assert_true(clock_ns() >= before);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_messages_are_cut_between_characters),
+        cmocka_unit_test(test_messages_keep_their_cause),
+        cmocka_unit_test(test_every_status_has_a_text),
+        cmocka_unit_test(test_allocation_sizes_do_not_wrap),
+        cmocka_unit_test(test_log_and_clock),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
