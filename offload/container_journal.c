@@ -1,0 +1,144 @@
+#include "offload/container_journal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <xxhash.h>
+
+#include "runtime/base/mem.h"
+
+struct disk_start {
+    uint8_t magic[8];
+    uint8_t identity[16];
+    uint64_t reserved;
+    uint64_t check; // XXH3-64 of what precedes
+};
+
+struct disk_entry {
+    uint64_t item;
+    uint8_t xxh3[CONTAINER_HASH_BYTES];
+    uint64_t check; // XXH3-64 of what precedes, seeded with the entry's number
+};
+
+_Static_assert(sizeof(struct disk_start) == 40 && sizeof(struct disk_entry) == 32, "on disk");
+
+enum { ENTRIES_PER_TRANSFER = 128 };
+
+static const char journal_magic[8] = "SLJRNL1\n";
+
+enum sluice_status container_journal_open(struct container_journal *journal, char *path)
+{
+    *journal = (struct container_journal){.path = path, .write = file_range_system_pwrite};
+    journal->descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+    if (journal->descriptor < 0)
+        return error_set(SLUICE_ERR_IO, "%s: cannot create: %s", path, strerror(errno));
+    return SLUICE_OK;
+}
+
+void container_journal_close(struct container_journal *journal)
+{
+    if (journal->descriptor >= 0)
+        close(journal->descriptor);
+    journal->descriptor = -1;
+    mem_free(journal->path);
+    journal->path = NULL;
+}
+
+static uint64_t entry_check(const struct disk_entry *entry, uint64_t number)
+{
+    return XXH3_64bits_withSeed(entry, offsetof(struct disk_entry, check), number);
+}
+
+static bool start_matches(const struct disk_start *start, const uint8_t identity[16])
+{
+    return memcmp(start->magic, journal_magic, sizeof start->magic) == 0 &&
+           start->check == XXH3_64bits(start, offsetof(struct disk_start, check)) &&
+           memcmp(start->identity, identity, sizeof start->identity) == 0;
+}
+
+enum sluice_status container_journal_load(struct container_journal *journal, const uint8_t identity[16], bool *matches,
+                                          container_journal_function *entry, void *user)
+{
+    struct disk_start start;
+    struct stat info;
+    enum sluice_status status;
+    *matches = false;
+    if (fstat(journal->descriptor, &info) != 0)
+        return error_set(SLUICE_ERR_IO, "%s: cannot stat: %s", journal->path, strerror(errno));
+    uint64_t file_bytes = (uint64_t)info.st_size;
+    if (file_bytes < sizeof start)
+        return SLUICE_OK;
+    TRY(file_range_read(journal->descriptor, journal->path, &start, sizeof start, 0));
+    if (!start_matches(&start, identity))
+        return SLUICE_OK;
+    *matches = true;
+    journal->end_bytes = sizeof start;
+    for (uint64_t i = 0; file_bytes - journal->end_bytes >= sizeof(struct disk_entry); i++) {
+        struct disk_entry disk;
+        TRY(file_range_read(journal->descriptor, journal->path, &disk, sizeof disk, journal->end_bytes));
+        if (disk.check != entry_check(&disk, i))
+            break;
+        struct container_journal_entry loaded = {.item = disk.item};
+        memcpy(loaded.xxh3, disk.xxh3, sizeof loaded.xxh3);
+        TRY(entry(user, &loaded));
+        journal->end_bytes += sizeof disk;
+    }
+    if (ftruncate(journal->descriptor, (off_t)journal->end_bytes) != 0)
+        return error_set(SLUICE_ERR_IO, "%s: cannot shorten: %s", journal->path, strerror(errno));
+    return SLUICE_OK;
+fail:
+    return status;
+}
+
+static enum sluice_status sync_journal(struct container_journal *journal)
+{
+    if (fdatasync(journal->descriptor) != 0)
+        return error_set(SLUICE_ERR_IO, "%s: cannot write to the disk: %s", journal->path, strerror(errno));
+    return SLUICE_OK;
+}
+
+enum sluice_status container_journal_reset(struct container_journal *journal, const uint8_t identity[16])
+{
+    struct disk_start start = {0};
+    enum sluice_status status;
+    memcpy(start.magic, journal_magic, sizeof start.magic);
+    memcpy(start.identity, identity, sizeof start.identity);
+    start.check = XXH3_64bits(&start, offsetof(struct disk_start, check));
+    if (ftruncate(journal->descriptor, 0) != 0)
+        return error_set(SLUICE_ERR_IO, "%s: cannot empty: %s", journal->path, strerror(errno));
+    TRY(file_range_write(journal->descriptor, journal->path, &start, sizeof start, 0, journal->write,
+                         journal->write_user, NULL));
+    TRY(sync_journal(journal));
+    journal->end_bytes = sizeof start;
+fail:
+    return status;
+}
+
+enum sluice_status container_journal_append(struct container_journal *journal,
+                                            const struct container_journal_entry *entries, uint32_t count)
+{
+    struct disk_entry disk[ENTRIES_PER_TRANSFER];
+    uint64_t end_bytes = journal->end_bytes;
+    enum sluice_status status;
+    for (uint32_t done = 0; done < count;) {
+        uint32_t part = count - done < ENTRIES_PER_TRANSFER ? count - done : ENTRIES_PER_TRANSFER;
+        for (uint32_t i = 0; i < part; i++) {
+            uint64_t number = (end_bytes - sizeof(struct disk_start)) / sizeof *disk + i;
+            disk[i] = (struct disk_entry){.item = entries[done + i].item};
+            memcpy(disk[i].xxh3, entries[done + i].xxh3, sizeof disk[i].xxh3);
+            disk[i].check = entry_check(&disk[i], number);
+        }
+        TRY(file_range_write(journal->descriptor, journal->path, disk, part * sizeof *disk, end_bytes, journal->write,
+                             journal->write_user, NULL));
+        end_bytes += part * sizeof *disk;
+        done += part;
+    }
+    TRY(sync_journal(journal));
+    journal->end_bytes = end_bytes;
+fail:
+    return status;
+}

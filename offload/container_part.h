@@ -1,0 +1,23 @@
+// The unfinished file PATH.part: exclusive use, room on the disk, and the final rename.
+#ifndef SLUICE_OFFLOAD_CONTAINER_PART_H
+#define SLUICE_OFFLOAD_CONTAINER_PART_H
+
+#include <stdint.h>
+
+#include "runtime/base/status.h"
+
+// Opens or creates it and takes the lock, which lasts until the descriptor is closed or the process dies.
+// SLUICE_ERR_ARGUMENT: another process or thread holds it.
+enum sluice_status container_part_open(const char *part_path, int *descriptor);
+
+// Makes the file file_bytes long, with its room reserved where the file system can. SLUICE_ERR_IO with the room needed
+// and free if it does not fit.
+enum sluice_status container_part_reserve(int descriptor, const char *part_path, uint64_t file_bytes);
+
+// The message for ENOSPC and its kin, with what is still to be written.
+enum sluice_status container_part_full(int descriptor, const char *part_path, uint64_t missing_bytes);
+
+// Syncs the file, gives it its final name, and syncs the folder.
+enum sluice_status container_part_publish(int descriptor, const char *part_path, const char *path);
+
+#endif

@@ -1,0 +1,203 @@
+// The reader on io_uring: one SQE per read, with the file and the region registered where the system allows it.
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <liburing.h>
+
+#include "offload/reader_private.h"
+#include "runtime/base/check.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "runtime/base/mem.h"
+
+enum { REGISTERED_BYTES_MAX = 1 << 30 }; // of one registered buffer, a limit of the kernel
+
+struct uring {
+    struct io_uring ring;
+    bool is_set_up, is_enabled, is_file_registered;
+    uint64_t piece_bytes; // the region is registered in pieces of so many bytes; 0: it is not
+};
+
+// Setup flags from best to simplest; kernels before 6.1, 6.0 and 5.19 refuse with EINVAL those that they do not know.
+// The ring starts disabled so that the thread of the first submission becomes the single issuer, not the creator.
+static const unsigned setup_flags[] = {
+    IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_COOP_TASKRUN,
+    IORING_SETUP_R_DISABLED | IORING_SETUP_COOP_TASKRUN,
+    0, // also for any_thread: with the others, completions wait for the thread that submitted
+};
+
+enum { SETUP_COUNT = sizeof setup_flags / sizeof *setup_flags };
+
+static int set_up_ring(struct reader *r, struct uring *u)
+{
+    if (r->faults.setup_error)
+        return -r->faults.setup_error;
+    int error = -EINVAL;
+    for (uint32_t i = r->options.any_thread ? SETUP_COUNT - 1 : 0; i < SETUP_COUNT && error == -EINVAL; i++) {
+        if (i < r->faults.old_kernel)
+            continue;
+        struct io_uring_params params = {.flags = setup_flags[i]};
+        error = io_uring_queue_init_params(r->options.depth, &u->ring, &params);
+        u->is_set_up = error == 0;
+        u->is_enabled = !(setup_flags[i] & IORING_SETUP_R_DISABLED);
+    }
+    return error;
+}
+
+static void register_file(struct reader *r, struct uring *u)
+{
+    int error = io_uring_register_files(&u->ring, &r->descriptor, 1);
+    u->is_file_registered = error == 0;
+    if (error)
+        log_message(LOG_NOTE, "%s: io_uring did not register the file (%s); reads cost slightly more", r->path,
+                    strerror(-error));
+}
+
+static int register_region(struct reader *r, struct uring *u, struct iovec *pieces, uint32_t count)
+{
+    if (r->faults.register_error)
+        return -r->faults.register_error;
+    int error = io_uring_register_buffers(&u->ring, pieces, count);
+    struct rlimit limit;
+    if (error != -ENOMEM || getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur == limit.rlim_max)
+        return error;
+    // The soft limit is only a default; what the administrator allows is the hard one.
+    limit.rlim_cur = limit.rlim_max;
+    return setrlimit(RLIMIT_MEMLOCK, &limit) == 0 ? io_uring_register_buffers(&u->ring, pieces, count) : error;
+}
+
+static enum sluice_status use_region(struct reader *r, struct uring *u)
+{
+    const struct reader_options *o = &r->options;
+    uint64_t unit_bytes = o->region_unit_bytes ? o->region_unit_bytes : READER_ALIGN_BYTES;
+    uint64_t piece_bytes = REGISTERED_BYTES_MAX / unit_bytes * unit_bytes;
+    if (!o->region || o->region_bytes == 0 || piece_bytes == 0)
+        return SLUICE_OK;
+    uint32_t count = (uint32_t)((o->region_bytes + piece_bytes - 1) / piece_bytes);
+    struct iovec *pieces = mem_alloc(count, sizeof *pieces);
+    if (!pieces)
+        return SLUICE_ERR_MEMORY;
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t left = o->region_bytes - i * piece_bytes;
+        pieces[i] = (struct iovec){(uint8_t *)o->region + i * piece_bytes, left < piece_bytes ? left : piece_bytes};
+    }
+    int error = register_region(r, u, pieces, count);
+    mem_free(pieces);
+    if (error)
+        log_message(LOG_NOTE,
+                    "%s: %" PRIu64 " MiB of memory for reads were not registered (%s); reads cost more "
+                    "processor time; a larger limit of locked memory (ulimit -l) helps",
+                    r->path, o->region_bytes >> 20, strerror(-error));
+    else
+        u->piece_bytes = piece_bytes;
+    r->region_registered = error == 0;
+    return SLUICE_OK;
+}
+
+static enum sluice_status uring_create(struct reader *r)
+{
+    struct uring *u = mem_alloc(1, sizeof *u);
+    if (!u)
+        return SLUICE_ERR_MEMORY;
+    r->backend = u;
+    int error = set_up_ring(r, u);
+    if (error)
+        return error_set(SLUICE_ERR_UNSUPPORTED,
+                         "io_uring cannot be used: %s (see the sysctl kernel.io_uring_disabled, "
+                         "and the seccomp profile if this is a container)",
+                         strerror(-error));
+    register_file(r, u);
+    return use_region(r, u);
+}
+
+// The index of the registered piece that holds all of the read's memory, or -1.
+static int registered_index(const struct reader *r, const struct uring *u, const struct reader_piece *piece)
+{
+    uintptr_t region = (uintptr_t)r->options.region, destination = (uintptr_t)piece->destination;
+    if (u->piece_bytes == 0 || destination < region)
+        return -1;
+    uint64_t from = destination - region, to = from + piece->bytes;
+    if (to > r->options.region_bytes || from / u->piece_bytes != (to - 1) / u->piece_bytes)
+        return -1;
+    return (int)(from / u->piece_bytes);
+}
+
+static void uring_start(struct reader *r, uint32_t job)
+{
+    struct uring *u = r->backend;
+    struct reader_piece piece = reader_job_piece(r, job);
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+    CHECK(sqe); // the ring has an entry for each job, and a job has one read at a time
+    int descriptor = u->is_file_registered ? 0 : r->descriptor;
+    int index = registered_index(r, u, &piece);
+    if (index >= 0)
+        io_uring_prep_read_fixed(sqe, descriptor, piece.destination, piece.bytes, piece.offset, index);
+    else
+        io_uring_prep_read(sqe, descriptor, piece.destination, piece.bytes, piece.offset);
+    if (u->is_file_registered)
+        io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
+    io_uring_sqe_set_data64(sqe, job);
+}
+
+// io_uring_enable_rings, which the library of Debian 12 (liburing 2.3) declares but does not export.
+static bool enable_ring(const struct io_uring *ring)
+{
+    return syscall(__NR_io_uring_register, ring->ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) == 0;
+}
+
+static void uring_flush(struct reader *r)
+{
+    struct uring *u = r->backend;
+    if (!u->is_enabled)
+        u->is_enabled = enable_ring(&u->ring);
+    // A failure (EAGAIN, EBUSY, EINTR) leaves the entries in the ring; uring_collect submits them again.
+    (void)io_uring_submit(&u->ring);
+}
+
+static enum sluice_status uring_collect(struct reader *r, uint64_t deadline_ns)
+{
+    struct uring *u = r->backend;
+    struct io_uring_cqe *cqe;
+    uint64_t now_ns = clock_ns(), left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
+    struct __kernel_timespec timeout = {.tv_sec = (long long)(left_ns / 1000000000),
+                                        .tv_nsec = (long long)(left_ns % 1000000000)};
+    int result = io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, deadline_ns == UINT64_MAX ? NULL : &timeout, NULL);
+    if (result == -EAGAIN || result == -EBUSY) { // short of kernel memory: give it a moment
+        const struct timespec moment = {.tv_nsec = 100000};
+        nanosleep(&moment, NULL);
+    } else if (result < 0 && result != -ETIME && result != -EINTR) {
+        return error_set(SLUICE_ERR_IO, "%s: io_uring failed: %s%s", r->path, strerror(-result),
+                         result == -EEXIST ? " (the reader is used by two threads)" : "");
+    }
+    while (io_uring_peek_cqe(&u->ring, &cqe) == 0) {
+        uint32_t job = (uint32_t)io_uring_cqe_get_data64(cqe);
+        int64_t bytes = cqe->res;
+        io_uring_cqe_seen(&u->ring, cqe); // first, since the rest of the read may need room
+        reader_result(r, job, bytes);
+    }
+    return SLUICE_OK;
+}
+
+static void uring_destroy(struct reader *r)
+{
+    struct uring *u = r->backend;
+    if (!u)
+        return;
+    if (u->is_set_up)
+        io_uring_queue_exit(&u->ring);
+    mem_free(u);
+    r->backend = NULL;
+}
+
+const struct reader_operations reader_uring_operations = {
+    .kind = READER_URING,
+    .create = uring_create,
+    .start = uring_start,
+    .flush = uring_flush,
+    .collect = uring_collect,
+    .destroy = uring_destroy,
+};

@@ -1,0 +1,117 @@
+// Which expert lies in which slot, and which slot is given up for the next one. Decides, executes nothing: reads and
+// copies are the caller's. Experts are numbered 0..expert_count-1 by the caller (container_expert_layer.expert_first +
+// expert), device slots 0..device_slot_count-1, host slots likewise.
+//
+//            acquire: MISS             read_done          copy_recorded
+//   absent ---------------> reading -------------> loaded --------------> resident --evicted--> absent or cached
+//             acquire: HOST                           ^
+//   cached ------------------------------------------/      cached: in a host slot only
+//
+// A drive read fills a host slot, a copy takes it from there to a device slot; an eviction copies nothing back. Each
+// place has one LRU list of the experts that it keeps, and a short *ring* of slots through which others only pass,
+// recycled oldest first. RESIDENCY_SWEEP uses rings only, so that a prefill sweep never flushes the decode cache, and
+// its hits move nothing. While there are free slots, a sweep fills those instead, at the cold end of the LRU list,
+// where they stay for the next sweep: of a cyclic scan a fixed part should remain, not the latest part.
+//
+// RAM tier (host_cache): of the experts loaded from the drive in the normal mode, a share in proportion to the slots is
+// kept in the host slots and passes through the device's ring, the others the other way round; a host hit makes the
+// device keep the expert. So the two places together hold nearly as much as one cache of both sizes (figures at the top
+// of residency.c). They are not strictly exclusive: a host slot keeps its content until it is recycled. Without
+// host_cache host slots are staging only, free again once their copy is recorded.
+//
+// Ticks: copies and readers may run on different timelines, so both are kept: a slot may be overwritten only when the
+// last copy and the last reader recorded for it have completed. A tick in a ticket may belong to work that the caller
+// has recorded and not submitted yet: submit before waiting.
+//
+// Threads: one at a time. Nothing is allocated after creation. Misuse is our own bug (checked).
+#ifndef SLUICE_OFFLOAD_RESIDENCY_H
+#define SLUICE_OFFLOAD_RESIDENCY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "runtime/base/status.h"
+
+#define RESIDENCY_NONE UINT32_MAX // no slot, no expert
+
+struct residency_options {
+    uint32_t expert_count;      // >= 1
+    uint32_t device_slot_count; // >= 1
+    uint32_t host_slot_count;   // >= 1
+    uint32_t ring_device_slots; // length of the device's ring, 1..device_slot_count: what a sweep may have in work
+    uint32_t ring_host_slots; // of the host's, 1..host_slot_count: reads and copies in work; unused without host_cache
+    bool host_cache;          // host slots are a RAM tier, not just staging
+};
+
+enum residency_mode { RESIDENCY_NORMAL, RESIDENCY_SWEEP };
+
+enum residency_result {
+    RESIDENCY_DEVICE,  // in device_slot; wait for device_copy_tick before reading it
+    RESIDENCY_HOST,    // in host_slot: copy it to device_slot, then residency_copy_recorded
+    RESIDENCY_MISS,    // read it to host_slot, residency_read_done, then copy as above
+    RESIDENCY_PENDING, // an earlier acquire's read or copy is not done; both slots are those of that ticket
+    RESIDENCY_FAILED,  // an earlier acquire's read failed and not all its users have released it; nothing was pinned
+    RESIDENCY_NO_SLOT, // every slot is in use: finish and release something first; nothing was pinned
+};
+
+struct residency_ticket {
+    uint32_t expert;
+    uint32_t device_slot;
+    uint32_t host_slot; // RESIDENCY_NONE if the expert is only on the device
+    // The last copy into device_slot: for RESIDENCY_DEVICE the one that brought this expert, else an earlier one that
+    // must have completed before the next copy is executed. 0: none.
+    uint64_t device_copy_tick;
+    uint64_t device_reader_tick; // the last reader of device_slot; complete before the slot is overwritten. 0: none
+    uint64_t host_copy_tick;     // the last copy out of host_slot; complete before a read into it starts. 0: none
+    uint32_t evicted_expert;     // lost its device slot to this ticket (clear it in the slot table), or NONE
+};
+
+struct residency_counts {
+    uint64_t device_hits, host_hits, misses, pending, no_slot;
+};
+
+struct residency_statistics {
+    struct residency_counts normal, sweep;
+    uint64_t device_evictions, host_evictions; // an expert lost its slot to another one
+    uint64_t read_failures;
+};
+
+struct residency;
+
+// SLUICE_ERR_ARGUMENT for counts outside their range, SLUICE_ERR_MEMORY. *r is NULL then.
+enum sluice_status residency_create(const struct residency_options *options, struct residency **r);
+void residency_destroy(struct residency *r); // NULL is allowed
+
+// Host memory of the object itself (about 20 bytes per expert and 40 per slot), for the budget.
+uint64_t residency_bytes(const struct residency_options *options);
+
+// Pins `expert` (except for FAILED and NO_SLOT) and fills *ticket. Each pin needs one residency_release.
+enum residency_result residency_acquire(struct residency *r, uint32_t expert, enum residency_mode mode,
+                                        struct residency_ticket *ticket);
+
+// The read of a MISS ended. ok: the bytes are in host_slot and verified. Otherwise both slots are free at once; all who
+// pinned it release it and may then acquire it anew. Also the way to give up a read that was never started.
+void residency_read_done(struct residency *r, uint32_t expert, bool ok);
+
+// The copy host_slot -> device_slot was recorded and will have completed at `tick` (> 0) of the copy timeline.
+void residency_copy_recorded(struct residency *r, uint32_t expert, uint64_t tick);
+
+// Unpins once. last_reader_tick: of the reader timeline, when the last reader that this pin protected will have ended;
+// 0 if there was none. The last release of an expert that was never copied gives its device slot back; while its read
+// is under way, it is a bug.
+void residency_release(struct residency *r, uint32_t expert, uint64_t last_reader_tick);
+
+// Moves an expert to the hot end of the lists it is in, as if it had been used: seeds the cache after a sweep. False if
+// it is neither on the device nor in the host cache.
+bool residency_touch(struct residency *r, uint32_t expert);
+
+// Where an expert is now, without pinning or counting. DEVICE, HOST (cached or loaded), PENDING (being read), FAILED,
+// or MISS (nowhere). Fills *ticket (may be NULL; evicted_expert is NONE).
+enum residency_result residency_look(const struct residency *r, uint32_t expert, struct residency_ticket *ticket);
+
+struct residency_statistics residency_statistics(const struct residency *r);
+
+// Walks everything and CHECKs all invariants; O(experts + slots). For tests.
+void residency_check(const struct residency *r);
+
+#endif

@@ -1,0 +1,529 @@
+// Writing a container: interrupted, resumed, on a full disk, from several threads; always the same bytes or a message.
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "container_sample.h"
+#include "offload/container.h"
+#include "runtime/base/mem.h"
+
+static char folder[64], path[96], part_path[112], journal_path[128];
+static uint8_t *good; // the bytes of the uninterrupted sample
+static size_t good_bytes;
+
+static int set_up(void **state)
+{
+    (void)state;
+    folder_create(folder, true);
+    snprintf(path, sizeof path, "%s/sample.sluice", folder);
+    snprintf(part_path, sizeof part_path, "%s.part", path);
+    snprintf(journal_path, sizeof journal_path, "%s.journal", part_path);
+    sample_write(path);
+    good = file_load(path, &good_bytes);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    free(good);
+    folder_remove(folder);
+    return 0;
+}
+
+static bool exists(const char *name)
+{
+    struct stat info;
+    return stat(name, &info) == 0;
+}
+
+static int remove_all(void **state)
+{
+    (void)state;
+    unlink(path);
+    unlink(part_path);
+    unlink(journal_path);
+    return 0;
+}
+
+// The finished file has the bytes of an uninterrupted run, and nothing else is left.
+static void assert_finished(void)
+{
+    size_t bytes;
+    uint8_t *data = file_load(path, &bytes);
+    assert_int_equal(bytes, good_bytes);
+    assert_memory_equal(data, good, bytes);
+    free(data);
+    assert_false(exists(part_path));
+    assert_false(exists(journal_path));
+}
+
+// Opens with the sample's plan and these options, puts what is missing, finishes.
+static enum sluice_status run(const struct container_writer_options *options)
+{
+    struct container_writer *w;
+    enum sluice_status status = container_writer_open(path, &sample_plan, options, &w);
+    if (status == SLUICE_OK)
+        status = sample_put(w);
+    if (status == SLUICE_OK)
+        status = container_writer_finish(w);
+    container_writer_close(w);
+    return status;
+}
+
+// Half a model would lie under the final name, or hours of conversion be lost, after a power cut or kill -9.
+static void killed_at_any_moment_it_goes_on(void **state)
+{
+    (void)state;
+    uint64_t random = 20260117;
+    uint32_t killed = 0;
+    for (int trial = 0; trial < 60; trial++) {
+        remove_all(NULL);
+        for (int round = 0; !exists(path); round++) {
+            pid_t child = fork();
+            assert_true(child >= 0);
+            if (child == 0)
+                _exit(run(&sample_options) == SLUICE_OK ? 0 : 1);
+            usleep((useconds_t)(random_next(&random) % (200u * (unsigned)(1 << (round < 10 ? round : 10)))));
+            kill(child, SIGKILL);
+            int result;
+            assert_int_equal(waitpid(child, &result, 0), child);
+            assert_true(WIFSIGNALED(result) || WEXITSTATUS(result) == 0);
+            killed += WIFSIGNALED(result);
+        }
+        unlink(journal_path); // killed between the rename and the removal
+        assert_finished();
+    }
+    assert_true(killed > 20);
+}
+
+// The same at every point between two items, and with what is there not being written again.
+static void resumed_after_every_item(void **state)
+{
+    (void)state;
+    static uint8_t data[16384];
+    for (uint32_t item = 0; item < SAMPLE_EXPERTS; item++) {
+        struct container_writer *w;
+        remove_all(NULL);
+        assert_int_equal(container_writer_open(path, &sample_plan, &sample_options, &w), SLUICE_OK);
+        for (uint32_t i = 0; i <= item; i++) {
+            uint32_t layer = i < 3 ? 0 : 2, expert = i < 3 ? i : i - 3;
+            sample_expert(layer, expert, data);
+            assert_int_equal(container_writer_put_expert(w, layer, expert, data, layer ? 8192 : 4096), SLUICE_OK);
+        }
+        container_writer_close(w);
+        assert_false(exists(path));
+        assert_int_equal(container_writer_open(path, &sample_plan, &sample_options, &w), SLUICE_OK);
+        for (uint32_t i = 0; i < SAMPLE_EXPERTS; i++)
+            assert_int_equal(container_writer_has_expert(w, i < 3 ? 0 : 2, i < 3 ? i : i - 3), i <= item);
+        assert_false(container_writer_has_tensor(w, 0));
+        struct container_writer_progress progress = container_writer_progress(w);
+        assert_true(progress.bytes_resumed == progress.bytes_done && progress.bytes_done > 0);
+        assert_int_equal(sample_put(w), SLUICE_OK);
+        progress = container_writer_progress(w);
+        assert_true(progress.bytes_done == progress.bytes_total);
+        assert_int_equal(container_writer_finish(w), SLUICE_OK);
+        container_writer_close(w);
+        assert_finished();
+    }
+}
+
+// Everything but the last step, so that PATH.part and its journal are complete.
+static void leave_unfinished(void)
+{
+    struct container_writer *w;
+    remove_all(NULL);
+    assert_int_equal(container_writer_open(path, &sample_plan, &sample_options, &w), SLUICE_OK);
+    assert_int_equal(sample_put(w), SLUICE_OK);
+    container_writer_close(w);
+    assert_true(exists(part_path) && exists(journal_path));
+}
+
+// A journal torn by a power cut would be believed, and garbage finished as a model.
+static void torn_journals_are_not_believed(void **state)
+{
+    (void)state;
+    leave_unfinished();
+    size_t journal_bytes, part_bytes;
+    uint8_t *journal = file_load(journal_path, &journal_bytes), *part = file_load(part_path, &part_bytes);
+    for (size_t bytes = 0; bytes <= journal_bytes; bytes += 11) {
+        file_store(journal_path, journal, bytes);
+        file_store(part_path, part, part_bytes);
+        assert_int_equal(run(&sample_options), SLUICE_OK);
+        assert_finished();
+    }
+    for (size_t i = 0; i < journal_bytes; i += 9) {
+        journal[i] ^= 4;
+        file_store(journal_path, journal, journal_bytes);
+        file_store(part_path, part, part_bytes);
+        journal[i] ^= 4;
+        assert_int_equal(run(&sample_options), SLUICE_OK);
+        assert_finished();
+    }
+    free(journal);
+    free(part);
+}
+
+// Data that the disk lost after the journal was written would end up in the model.
+static void lost_data_is_written_again(void **state)
+{
+    (void)state;
+    leave_unfinished();
+    size_t journal_bytes, part_bytes;
+    uint8_t *journal = file_load(journal_path, &journal_bytes), *part = file_load(part_path, &part_bytes);
+    for (size_t block = 2; block < part_bytes / 4096; block++) {
+        file_store(journal_path, journal, journal_bytes);
+        file_store(part_path, part, part_bytes);
+        int descriptor = open(part_path, O_WRONLY);
+        static const uint8_t zeros[4096];
+        assert_int_equal(pwrite(descriptor, zeros, sizeof zeros, (off_t)(block * 4096)), sizeof zeros);
+        close(descriptor);
+        assert_int_equal(run(&sample_options), SLUICE_OK);
+        assert_finished();
+    }
+    file_store(journal_path, journal, journal_bytes);
+    file_store(part_path, part, part_bytes - 4096); // another size: not ours
+    assert_int_equal(run(&sample_options), SLUICE_OK);
+    assert_finished();
+    free(journal);
+    free(part);
+}
+
+// A conversion with other options would go on with the data of the earlier one.
+static void other_inputs_start_over(void **state)
+{
+    (void)state;
+    struct container_writer *w;
+    struct container_writer_options other = sample_options;
+    other.fingerprint[3] ^= 1;
+    leave_unfinished();
+    assert_int_equal(container_writer_open(path, &sample_plan, &other, &w), SLUICE_OK);
+    assert_false(container_writer_has_tensor(w, 0));
+    container_writer_close(w);
+    assert_false(exists(part_path)); // nothing was written
+    leave_unfinished();
+    struct container_plan_document documents[3];
+    memcpy(documents, sample_plan.documents, sizeof documents);
+    documents[0].text = "{\"model\": \"sample\", \"layers\": 4}";
+    struct container_plan plan = sample_plan;
+    plan.documents = documents;
+    assert_int_equal(container_writer_open(path, &plan, &sample_options, &w), SLUICE_OK);
+    assert_false(container_writer_has_tensor(w, 0));
+    container_writer_close(w);
+}
+
+// Two conversions of the same model would write into one another.
+static void a_second_writer_is_refused(void **state)
+{
+    (void)state;
+    struct container_writer *first, *second;
+    assert_int_equal(container_writer_open(path, &sample_plan, &sample_options, &first), SLUICE_OK);
+    assert_int_equal(container_writer_open(path, &sample_plan, &sample_options, &second), SLUICE_ERR_ARGUMENT);
+    assert_null(second);
+    assert_non_null(strstr(error_message(), "another conversion"));
+    assert_int_equal(sample_put(first), SLUICE_OK);
+    assert_int_equal(container_writer_finish(first), SLUICE_OK);
+    container_writer_close(first);
+    assert_finished();
+}
+
+// A full disk would end in a broken file, a lost conversion or a riddle.
+static void a_full_disk_is_explained_and_resumed(void **state)
+{
+    (void)state;
+    enum sluice_status status = SLUICE_ERR_IO;
+    for (uint64_t at = 1; status != SLUICE_OK; at++) {
+        struct container_writer_faults faults = {.write_error_at = at, .write_error = ENOSPC};
+        struct container_writer_options options = sample_options;
+        options.faults = &faults;
+        remove_all(NULL);
+        status = run(&options);
+        if (status == SLUICE_OK)
+            break;
+        assert_int_equal(status, SLUICE_ERR_IO);
+        assert_true(strstr(error_message(), "disk is full") || strstr(error_message(), "No space left"));
+        assert_false(exists(path));
+        assert_int_equal(run(&sample_options), SLUICE_OK);
+        assert_finished();
+        assert_in_range(at, 1, 200);
+    }
+}
+
+// After a failed sync nobody knows what reached the disk; believing the next one would put garbage into the model.
+static void a_failed_sync_ends_the_run(void **state)
+{
+    (void)state;
+    for (uint32_t at = 1; at < 4; at++) {
+        struct container_writer *w;
+        struct container_writer_faults faults = {.sync_error_at = at};
+        struct container_writer_options options = sample_options;
+        options.faults = &faults;
+        remove_all(NULL);
+        assert_int_equal(container_writer_open(path, &sample_plan, &options, &w), SLUICE_OK);
+        assert_int_equal(sample_put(w), SLUICE_ERR_IO);
+        assert_int_equal(sample_put(w), SLUICE_ERR_IO);
+        assert_non_null(strstr(error_message(), "run the same command again"));
+        container_writer_close(w);
+        assert_false(exists(path));
+        assert_int_equal(run(&sample_options), SLUICE_OK);
+        assert_finished();
+    }
+}
+
+// Hours of work would be lost because the last step failed.
+static void what_cannot_be_named_is_kept(void **state)
+{
+    (void)state;
+    struct container_writer *w;
+    assert_int_equal(mkdir(path, 0777), 0);
+    assert_int_equal(run(&sample_options), SLUICE_ERR_IO);
+    assert_non_null(strstr(error_message(), "cannot rename"));
+    assert_int_equal(rmdir(path), 0);
+    assert_int_equal(container_writer_open(path, &sample_plan, &sample_options, &w), SLUICE_OK);
+    struct container_writer_progress progress = container_writer_progress(w);
+    assert_true(progress.bytes_resumed == progress.bytes_total);
+    assert_int_equal(container_writer_finish(w), SLUICE_OK);
+    container_writer_close(w);
+    assert_finished();
+    assert_int_equal(container_writer_open("/nowhere/x.sluice", &sample_plan, &sample_options, &w), SLUICE_ERR_IO);
+    assert_non_null(strstr(error_message(), "/nowhere/x.sluice.part"));
+}
+
+// An interrupted or partial write would leave a hole in the model.
+static void short_and_interrupted_writes_go_on(void **state)
+{
+    (void)state;
+    struct container_writer_faults faults = {.write_bytes_max = 777, .interrupt_every = 3};
+    struct container_writer_options options = sample_options;
+    options.faults = &faults;
+    assert_int_equal(run(&options), SLUICE_OK);
+    assert_finished();
+}
+
+// A real file system with 64 KiB of room, which the sample exceeds; in a child with its own mounts.
+static int run_on_small_disk(void)
+{
+    char small[96], part[112];
+    struct container_writer *w;
+    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+        mount("none", folder, "tmpfs", 0, "size=64k") != 0)
+        return 77;
+    snprintf(small, sizeof small, "%s/small.sluice", folder);
+    snprintf(part, sizeof part, "%s.part", small);
+    if (container_writer_open(small, &sample_plan, &sample_options, &w) != SLUICE_ERR_IO || w)
+        return 1;
+    return strstr(error_message(), "the disk is full") && strstr(error_message(), "64.0 KiB are free") && !exists(part)
+               ? 0
+               : 2;
+}
+
+// A file size limit of the system, met when the room is reserved.
+static int run_with_size_limit(void)
+{
+    const struct rlimit limit = {16384, 16384};
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &limit);
+    enum sluice_status status = run(&sample_options);
+    return status == SLUICE_ERR_IO && strstr(error_message(), "does not allow files of") && !exists(part_path) ? 0 : 1;
+}
+
+static int child_result(int (*function)(void))
+{
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        _exit(function());
+    int result;
+    assert_int_equal(waitpid(child, &result, 0), child);
+    assert_true(WIFEXITED(result));
+    return WEXITSTATUS(result);
+}
+
+// The user would find out after hours that 45 GB do not fit.
+static void missing_room_is_found_at_the_start(void **state)
+{
+    (void)state;
+    assert_int_equal(child_result(run_with_size_limit), 0);
+    int result = child_result(run_on_small_disk);
+    if (result == 77)
+        skip(); // needs root
+    assert_int_equal(result, 0);
+}
+
+struct worker {
+    pthread_t thread;
+    struct container_writer *w;
+    uint32_t first;
+};
+
+static void *put_some(void *user)
+{
+    struct worker *worker = user;
+    uint8_t data[16384];
+    for (uint32_t i = worker->first; i < SAMPLE_TENSORS + SAMPLE_EXPERTS; i += 4) {
+        uint32_t e = i - SAMPLE_TENSORS;
+        uint32_t layer = e < 3 ? 0 : 2;
+        if (i < SAMPLE_TENSORS) {
+            sample_tensor(i, data);
+            if (container_writer_put_tensor(worker->w, i, data, sample_plan.tensors[i].bytes) < 0)
+                return worker;
+            continue;
+        }
+        sample_expert(layer, layer ? e - 3 : e, data);
+        if (container_writer_put_expert(worker->w, layer, layer ? e - 3 : e, data, layer ? 8192 : 4096) < 0)
+            return worker;
+    }
+    return NULL;
+}
+
+// Converting with all cores would mix up items or lose entries of the journal.
+static void threads_may_put_at_once(void **state)
+{
+    (void)state;
+    for (int trial = 0; trial < 8; trial++) {
+        struct worker workers[4];
+        struct container_writer *w;
+        remove_all(NULL);
+        assert_int_equal(container_writer_open(path, &sample_plan, &sample_options, &w), SLUICE_OK);
+        for (uint32_t i = 0; i < 4; i++) {
+            workers[i] = (struct worker){.w = w, .first = i};
+            assert_int_equal(pthread_create(&workers[i].thread, NULL, put_some, &workers[i]), 0);
+        }
+        for (uint32_t i = 0; i < 4; i++) {
+            void *failed;
+            pthread_join(workers[i].thread, &failed);
+            assert_null(failed);
+        }
+        assert_int_equal(container_writer_finish(w), SLUICE_OK);
+        container_writer_close(w);
+        assert_finished();
+    }
+}
+
+// A recipe's mistake would make a container with holes or overwritten weights.
+static void wrong_puts_are_refused(void **state)
+{
+    (void)state;
+    struct container_writer *w;
+    uint8_t data[16384] = {0};
+    assert_int_equal(container_writer_open(path, &sample_plan, &sample_options, &w), SLUICE_OK);
+    assert_int_equal(container_writer_finish(w), SLUICE_ERR_ARGUMENT);
+    assert_non_null(strstr(error_message(), "tensor 'model.norm.weight' was never written"));
+    assert_int_equal(container_writer_put_tensor(w, 0, data, 99), SLUICE_ERR_ARGUMENT);
+    assert_int_equal(container_writer_put_tensor(w, SAMPLE_TENSORS, data, 100), SLUICE_ERR_ARGUMENT);
+    assert_int_equal(container_writer_put_expert(w, 1, 0, data, 4096), SLUICE_ERR_ARGUMENT);
+    assert_int_equal(container_writer_put_expert(w, 0, 3, data, 4096), SLUICE_ERR_ARGUMENT);
+    assert_int_equal(container_writer_put_expert(w, 0, 0, data, 4097), SLUICE_ERR_ARGUMENT);
+    assert_int_equal(container_writer_put_expert(w, 2, 0, data, 4096), SLUICE_ERR_ARGUMENT);
+    assert_int_equal(container_writer_put_expert(w, 2, 0, data, 5000), SLUICE_OK); // padded
+    assert_int_equal(container_writer_put_expert(w, 2, 0, data, 8192), SLUICE_ERR_ARGUMENT);
+    assert_non_null(strstr(error_message(), "layer 2 expert 0 is written twice"));
+    assert_false(container_writer_has_expert(w, 1, 0));
+    container_writer_close(w);
+}
+
+static void assert_plan_refused(const struct container_plan *plan, const char *why)
+{
+    uint64_t bytes;
+    struct container_writer *w;
+    assert_int_equal(container_plan_bytes(plan, &bytes), SLUICE_ERR_ARGUMENT);
+    assert_non_null(strstr(error_message(), why));
+    assert_int_equal(container_writer_open(path, plan, &sample_options, &w), SLUICE_ERR_ARGUMENT);
+    assert_null(w);
+    assert_false(exists(part_path));
+}
+
+// The writer would make a file that the reader then refuses, after hours of work.
+static void impossible_plans_are_refused(void **state)
+{
+    (void)state;
+    struct container_plan plan = sample_plan;
+    struct container_plan_tensor tensors[SAMPLE_TENSORS];
+    struct container_plan_experts layers[SAMPLE_LAYERS];
+#define BREAK(array, index, field, value, why)                \
+    do {                                                      \
+        memcpy(tensors, sample_plan.tensors, sizeof tensors); \
+        memcpy(layers, sample_plan.layers, sizeof layers);    \
+        plan.tensors = tensors;                               \
+        plan.layers = layers;                                 \
+        array[index].field = value;                           \
+        assert_plan_refused(&plan, why);                      \
+    } while (0)
+    BREAK(tensors, 1, name, "model.norm.weight", "two tensors 'model.norm.weight'");
+    BREAK(tensors, 1, name, "", "name");
+    BREAK(tensors, 1, name, "a b", "name");
+    BREAK(tensors, 1, type_id, 4, "not declared");
+    BREAK(tensors, 1, rows, 0, "shape");
+    BREAK(tensors, 1, rows, UINT64_MAX, "shape");
+    BREAK(tensors, 1, bytes, 0, "place");
+    BREAK(tensors, 1, bytes, UINT64_MAX, "too large");
+    struct container_plan_document documents[] = {{"a", "", 0}, {"b", "", 0}, {"a", "", 0}};
+    plan.documents = documents;
+    BREAK(layers, 1, layer, 2, "occurs twice");
+    plan.documents = sample_plan.documents;
+    BREAK(layers, 1, layer, 0, "ascend");
+    BREAK(layers, 1, expert_count, 0, "zero");
+    BREAK(layers, 1, down_offset, 4600, "offset of down");
+    BREAK(layers, 1, down_offset, 8192, "offset of down");
+    BREAK(layers, 1, record_bytes, 8191, "record size");
+    BREAK(layers, 1, record_bytes, UINT64_MAX - 4095, "too large");
+#undef BREAK
+}
+
+// Running out of memory would crash or leave files that block the next run.
+static void every_failed_allocation_is_an_error(void **state)
+{
+    (void)state;
+    enum sluice_status status = SLUICE_ERR_MEMORY;
+    for (uint64_t index = 0; status != SLUICE_OK; index++) {
+        mem_fail_at(index);
+        status = run(&sample_options);
+        mem_fail_at(UINT64_MAX);
+        if (status == SLUICE_OK)
+            break;
+        // The folder's name is copied after the rename: the file is complete then all the same.
+        assert_int_equal(status, SLUICE_ERR_MEMORY);
+        if (!exists(path))
+            assert_int_equal(run(&sample_options), SLUICE_OK);
+        unlink(journal_path);
+        assert_finished();
+        remove_all(NULL);
+        assert_in_range(index, 0, 30);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(killed_at_any_moment_it_goes_on, remove_all),
+        cmocka_unit_test_setup(resumed_after_every_item, remove_all),
+        cmocka_unit_test_setup(torn_journals_are_not_believed, remove_all),
+        cmocka_unit_test_setup(lost_data_is_written_again, remove_all),
+        cmocka_unit_test_setup(other_inputs_start_over, remove_all),
+        cmocka_unit_test_setup(a_second_writer_is_refused, remove_all),
+        cmocka_unit_test_setup(a_full_disk_is_explained_and_resumed, remove_all),
+        cmocka_unit_test_setup(a_failed_sync_ends_the_run, remove_all),
+        cmocka_unit_test_setup(what_cannot_be_named_is_kept, remove_all),
+        cmocka_unit_test_setup(short_and_interrupted_writes_go_on, remove_all),
+        cmocka_unit_test_setup(missing_room_is_found_at_the_start, remove_all),
+        cmocka_unit_test_setup(threads_may_put_at_once, remove_all),
+        cmocka_unit_test_setup(wrong_puts_are_refused, remove_all),
+        cmocka_unit_test_setup(impossible_plans_are_refused, remove_all),
+        cmocka_unit_test_setup(every_failed_allocation_is_an_error, remove_all),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
