@@ -1,0 +1,202 @@
+// Command buffers and their life: free, recording, pending until their tick is complete, free again.
+#include "runtime/gpu/command.h"
+
+#include "runtime/base/mem.h"
+#include "runtime/gpu/gpu_internal.h"
+
+static void command_destroy(struct gpu_command *command)
+{
+    VkDevice handle = command->device->handle;
+    vkDestroyQueryPool(handle, command->queries, NULL);
+    for (unsigned i = 0; i < command->set_pool_count; i++)
+        vkDestroyDescriptorPool(handle, command->set_pools[i], NULL);
+    vkDestroyCommandPool(handle, command->pool, NULL);
+    mem_free(command->set_pools);
+    mem_free(command->samples);
+    mem_free(command);
+}
+
+void commands_destroy(struct gpu_device *device)
+{
+    while (device->commands) {
+        struct gpu_command *command = device->commands;
+        device->commands = command->next;
+        command_destroy(command);
+    }
+}
+
+static enum sluice_status create_handles(struct gpu_command *command)
+{
+    struct gpu_device *device = command->device;
+    VkCommandPoolCreateInfo pool = {.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
+                                    .flags = VK_COMMAND_POOL_CREATE_TRANSIENT_BIT,
+                                    .queueFamilyIndex = device->queue_family};
+    VkResult result = vkCreateCommandPool(device->handle, &pool, NULL, &command->pool);
+    if (result < 0)
+        return vk_error(device, result, "cannot create a command pool");
+    VkCommandBufferAllocateInfo buffer = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+                                          .commandPool = command->pool,
+                                          .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+                                          .commandBufferCount = 1};
+    result = vkAllocateCommandBuffers(device->handle, &buffer, &command->handle);
+    return result < 0 ? vk_error(device, result, "cannot allocate a command buffer") : SLUICE_OK;
+}
+
+static enum sluice_status command_create(struct gpu_device *device, struct gpu_command **out)
+{
+    enum sluice_status status;
+    struct gpu_command *command = mem_alloc(1, sizeof *command);
+    if (!command)
+        return SLUICE_ERR_MEMORY;
+    command->device = device;
+    TRY(create_handles(command));
+    TRY(timer_command_create(command));
+    command->next = device->commands;
+    device->commands = command;
+    *out = command;
+    return SLUICE_OK;
+fail:
+    command_destroy(command);
+    return status;
+}
+
+// Makes a finished command free again.
+static void command_recycle(struct gpu_command *command)
+{
+    if (command->state == COMMAND_PENDING)
+        timer_command_resolve(command);
+    for (unsigned i = 0; i * COMMAND_SETS_PER_POOL < command->sets_used; i++)
+        vkResetDescriptorPool(command->device->handle, command->set_pools[i], 0);
+    vkResetCommandPool(command->device->handle, command->pool, 0);
+    command->sets_used = 0;
+    command->sample_count = 0;
+    command->hazards.count = 0;
+    command->failure.status = SLUICE_OK;
+    command->label = NULL;
+    command->state = COMMAND_FREE;
+}
+
+static struct gpu_command *find_free(struct gpu_device *device)
+{
+    uint64_t done = gpu_tick_done(device);
+    for (struct gpu_command *command = device->commands; command; command = command->next) {
+        if (command->state == COMMAND_PENDING && command->tick <= done)
+            command_recycle(command);
+        if (command->state == COMMAND_FREE)
+            return command;
+    }
+    return NULL;
+}
+
+static enum sluice_status device_lost(const struct gpu_device *device)
+{
+    return error_set(SLUICE_ERR_DEVICE, "%s was lost earlier (it hung, was reset or was removed); start again",
+                     device->caps.device_name);
+}
+
+enum sluice_status gpu_command_begin(struct gpu_device *device, struct gpu_command **out)
+{
+    *out = NULL;
+    if (device->lost)
+        return device_lost(device);
+    struct gpu_command *command = find_free(device);
+    enum sluice_status status = command ? SLUICE_OK : command_create(device, &command);
+    if (status < 0)
+        return status;
+    VkCommandBufferBeginInfo info = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
+                                     .flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT};
+    VkResult result = vkBeginCommandBuffer(command->handle, &info);
+    if (result < 0)
+        return vk_error(device, result, "cannot begin a command buffer");
+    command->state = COMMAND_RECORDING;
+    command_barrier(command);
+    timer_command_begin(command);
+    *out = command;
+    return SLUICE_OK;
+}
+
+void command_keep_failure(struct gpu_command *command, enum sluice_status status)
+{
+    if (command->failure.status == SLUICE_OK)
+        error_save(&command->failure, status);
+}
+
+void gpu_command_fail(struct gpu_command *command, enum sluice_status status)
+{
+    CHECK(command->state == COMMAND_RECORDING && status < 0);
+    command_keep_failure(command, status);
+}
+
+static void barrier_to_host(struct gpu_command *command)
+{
+    VkMemoryBarrier barrier = {.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
+                               .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT,
+                               .dstAccessMask = VK_ACCESS_HOST_READ_BIT};
+    vkCmdPipelineBarrier(command->handle, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT,
+                         VK_PIPELINE_STAGE_HOST_BIT, 0, 1, &barrier, 0, NULL, 0, NULL);
+}
+
+static enum sluice_status submit(struct gpu_command *command)
+{
+    struct gpu_device *device = command->device;
+    uint64_t tick = device->tick_last + 1;
+    VkTimelineSemaphoreSubmitInfo timeline = {.sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO,
+                                              .signalSemaphoreValueCount = 1,
+                                              .pSignalSemaphoreValues = &tick};
+    VkSubmitInfo info = {
+        .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
+        .pNext = &timeline,
+        .commandBufferCount = 1,
+        .pCommandBuffers = &command->handle,
+        .signalSemaphoreCount = 1,
+        .pSignalSemaphores = &device->timeline,
+    };
+    VkResult result = vkEndCommandBuffer(command->handle);
+    if (result >= 0)
+        result = vkQueueSubmit(device->queue, 1, &info, VK_NULL_HANDLE);
+    if (result < 0)
+        return vk_error(device, result, "%s: submission %llu", device->caps.device_name, (unsigned long long)tick);
+    device->tick_last = tick;
+    device->usage.submits++;
+    command->tick = tick;
+    command->state = COMMAND_PENDING;
+    return SLUICE_OK;
+}
+
+enum sluice_status gpu_command_submit(struct gpu_command *command, uint64_t *tick)
+{
+    CHECK(command->state == COMMAND_RECORDING);
+    if (command->failure.status < 0) {
+        enum sluice_status failed = error_restore(&command->failure);
+        command_recycle(command);
+        return failed;
+    }
+    barrier_to_host(command);
+    enum sluice_status status = submit(command);
+    if (status < 0)
+        command_recycle(command);
+    else if (tick)
+        *tick = command->tick;
+    return status;
+}
+
+void gpu_command_cancel(struct gpu_command *command)
+{
+    if (!command)
+        return;
+    CHECK(command->state == COMMAND_RECORDING);
+    command_recycle(command);
+}
+
+// Times of finished commands are added when they are reused; here for those that have not been yet.
+void gpu_times(struct gpu_device *device, gpu_time_visit *visit, void *user)
+{
+    uint64_t done = gpu_tick_done(device);
+    for (struct gpu_command *command = device->commands; command; command = command->next)
+        if (command->state == COMMAND_PENDING && command->tick <= done)
+            command_recycle(command);
+    for (unsigned i = 0; visit && i < device->timers.count; i++) {
+        const struct gpu_timer_entry *entry = &device->timers.entries[i];
+        visit(user, entry->label, entry->total_ns, entry->count);
+    }
+}

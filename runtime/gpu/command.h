@@ -1,0 +1,53 @@
+// Recording and submitting work.
+//
+// Hazards are tracked here and nowhere else: a dispatch or copy that touches a range which an earlier one of the same
+// command wrote (or that writes what an earlier one read) gets a barrier in front of it; independent ones get none.
+// Which bindings a kernel writes comes from SPIR-V reflection. A command begins with a barrier against everything
+// submitted before and ends with one that makes readback buffers visible to the host.
+#ifndef SLUICE_GPU_COMMAND_H
+#define SLUICE_GPU_COMMAND_H
+
+#include "runtime/gpu/buffer.h"
+#include "runtime/gpu/kernel.h"
+
+struct gpu_command;
+
+// Takes a command buffer from the device's pool (those whose tick is complete are reused).
+enum sluice_status gpu_command_begin(struct gpu_device *device, struct gpu_command **command);
+
+// Binding i is ranges[i]; `count` and `push_bytes` must match the reflected shader. Sizes of the grid are in
+// workgroups; zero in any of them records nothing. Failures while recording are kept and returned by
+// gpu_command_submit.
+void gpu_dispatch(struct gpu_command *command, const struct gpu_kernel *kernel, const struct gpu_range *ranges,
+                  unsigned count, const void *push, size_t push_bytes, uint32_t groups_x, uint32_t groups_y,
+                  uint32_t groups_z);
+
+// `from` and `to` have the same size.
+void gpu_copy(struct gpu_command *command, struct gpu_range from, struct gpu_range to);
+
+// Fills with zero bytes.
+void gpu_clear(struct gpu_command *command, struct gpu_range range);
+
+// Time from here on is counted under `label` (a string literal) as well as under the kernels' names.
+void gpu_label(struct gpu_command *command, const char *label);
+
+// Keeps the thread's error message and `status` (< 0) as the command's failure, so that a caller that cannot return
+// one, such as an operation whose kernel does not compile, fails the submission. The first failure wins.
+void gpu_command_fail(struct gpu_command *command, enum sluice_status status);
+
+// Ends recording and submits; the command belongs to the device again, also on failure. `tick` may be NULL.
+// Errors: SLUICE_ERR_DEVICE, SLUICE_ERR_DEVICE_MEMORY.
+enum sluice_status gpu_command_submit(struct gpu_command *command, uint64_t *tick);
+
+// Gives up a command without submitting. NULL is allowed.
+void gpu_command_cancel(struct gpu_command *command);
+
+// GPU time since the device was created or the times were reset; only with gpu_device_options.timestamps. `visit` is
+// called once per kernel ("copy" and "clear" for those) and once per gpu_label, with total time and number of
+// operations of the submissions that are complete. An operation is charged with the time from the end of the one before
+// it.
+typedef void gpu_time_visit(void *user, const char *label, uint64_t total_ns, uint64_t count);
+void gpu_times(struct gpu_device *device, gpu_time_visit *visit, void *user);
+void gpu_times_reset(struct gpu_device *device);
+
+#endif

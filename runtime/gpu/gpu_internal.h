@@ -1,0 +1,190 @@
+// What the files of runtime/gpu share. Nobody else includes this or Vulkan.
+#ifndef SLUICE_GPU_INTERNAL_H
+#define SLUICE_GPU_INTERNAL_H
+
+#include <vulkan/vulkan.h>
+
+#include "runtime/base/check.h"
+#include "runtime/gpu/command.h"
+#include "runtime/gpu/hazard.h"
+
+_Static_assert((int)GPU_KERNEL_CONSTANTS_MAX == (int)SHADER_CONSTANTS_MAX, "limits of shaders and runtime agree");
+
+// --- vk_error.c -----------------------------------------------------------------------------------------------------
+
+// Turns a failed Vulkan call into a status with the message "<what>: <Vulkan's reason>". A lost device is remembered.
+enum sluice_status vk_error(struct gpu_device *device, VkResult result, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+const char *vk_result_text(VkResult result);
+
+// --- device_caps.c --------------------------------------------------------------------------------------------------
+
+// Feature structs chained for vkGetPhysicalDeviceFeatures2 and vkCreateDevice.
+struct device_features {
+    VkPhysicalDeviceFeatures2 core;
+    VkPhysicalDeviceVulkan11Features v11;
+    VkPhysicalDeviceVulkan12Features v12;
+    VkPhysicalDeviceShaderIntegerDotProductFeatures dot;
+};
+
+enum device_extension {
+    EXTENSION_INTEGER_DOT_PRODUCT,
+    EXTENSION_EXTERNAL_MEMORY_HOST,
+    EXTENSION_MEMORY_BUDGET,
+    EXTENSION_COUNT
+};
+
+// What a physical device offers of what we know.
+struct device_support {
+    VkPhysicalDeviceProperties properties;
+    bool extensions[EXTENSION_COUNT];
+    struct device_features features; // those of our table that it has; pNext chained
+    uint32_t queue_family;
+    uint32_t timestamp_bits; // 0: the queue has no timestamps
+    char missing[512];       // comma-separated; "": the device is usable
+};
+
+const char *device_extension_name(enum device_extension extension);
+
+// Fills `support`, which must not move afterwards (its structs point to each other).
+// Errors: SLUICE_ERR_MEMORY. An unusable device is no error.
+enum sluice_status device_support_query(VkPhysicalDevice physical, struct device_support *support);
+
+void device_caps_fill(struct gpu_caps *caps, VkPhysicalDevice physical, const struct device_support *support,
+                      const struct gpu_device_options *options);
+
+// --- device_select.c ------------------------------------------------------------------------------------------------
+
+enum sluice_status instance_create(VkInstance *instance, bool *debug_names);
+
+// Chooses by options->name and fills `support` for the chosen one.
+enum sluice_status physical_device_select(VkInstance instance, const char *name, VkPhysicalDevice *physical,
+                                          struct device_support *support);
+
+// --- memory_type.c --------------------------------------------------------------------------------------------------
+
+// The best memory type among `allowed_bits` for `memory`, or -1.
+int memory_type_choose(const VkPhysicalDeviceMemoryProperties *properties, enum gpu_memory memory,
+                       uint32_t allowed_bits);
+
+// Size of a heap and what is free for us in it: the driver's budget where it reports one, else the size.
+void memory_heap_query(VkPhysicalDevice physical, bool has_budget, uint32_t heap, uint64_t *bytes,
+                       uint64_t *free_bytes);
+
+// --- device.c -------------------------------------------------------------------------------------------------------
+
+struct gpu_timer_entry {
+    const char *label; // a string literal or a shader's name
+    bool is_kernel;
+    uint64_t total_ns, count;
+};
+
+struct gpu_timers {
+    bool enabled;
+    double period_ns;
+    uint64_t mask; // valid bits of a timestamp
+    struct gpu_timer_entry *entries;
+    unsigned count, capacity;
+};
+
+struct gpu_device {
+    VkInstance instance;
+    VkPhysicalDevice physical;
+    VkDevice handle;
+    VkQueue queue;
+    uint32_t queue_family;
+    VkSemaphore timeline;
+    VkPipelineCache pipeline_cache;
+    VkDescriptorSetLayout set_layouts[SHADER_BINDINGS_MAX + 1]; // by number of bindings; made at first use
+    VkPhysicalDeviceMemoryProperties memory;
+    bool has_budget, lost;
+    PFN_vkGetMemoryHostPointerPropertiesEXT host_pointer_properties; // NULL: no import
+    PFN_vkSetDebugUtilsObjectNameEXT set_name;                       // NULL: no debug names
+    struct gpu_caps caps;
+    struct gpu_usage usage;
+    uint64_t tick_last, tick_done;
+    unsigned buffer_count;                    // buffers that exist
+    struct gpu_kernel *kernels[SHADER_COUNT]; // lists, owned
+    struct gpu_command *commands;             // list, owned
+    struct gpu_timers timers;
+};
+
+void device_name_object(struct gpu_device *device, VkObjectType type, uint64_t handle, const char *name);
+
+// --- buffer.c -------------------------------------------------------------------------------------------------------
+
+struct gpu_buffer {
+    struct gpu_device *device;
+    VkBuffer handle;
+    VkDeviceMemory memory;
+    enum gpu_memory kind;
+    bool imported; // copies only
+    bool counted;  // in the device's usage
+    uint64_t bytes;
+    void *map;
+    char label[64];
+};
+
+// --- kernel.c -------------------------------------------------------------------------------------------------------
+
+struct gpu_kernel {
+    const struct shader_module *module;
+    uint32_t constants[GPU_KERNEL_CONSTANTS_MAX]; // all of the module's, defaults included
+    VkPipeline pipeline;
+    VkPipelineLayout layout;
+    VkDescriptorSetLayout set_layout; // the device's
+    struct gpu_kernel *next;
+};
+
+void kernels_destroy(struct gpu_device *device);
+
+// --- command.c, record.c --------------------------------------------------------------------------------------------
+
+enum command_state { COMMAND_FREE, COMMAND_RECORDING, COMMAND_PENDING };
+
+enum { COMMAND_SETS_PER_POOL = 256, COMMAND_SAMPLES_MAX = 4096 };
+
+// What a timestamp closes.
+struct command_sample {
+    const char *kernel, *label; // label may be NULL
+};
+
+struct gpu_command {
+    struct gpu_device *device;
+    struct gpu_command *next;
+    enum command_state state;
+    uint64_t tick; // of the submission, when pending
+    VkCommandPool pool;
+    VkCommandBuffer handle;
+    VkDescriptorPool *set_pools; // grow by need, reset together
+    unsigned set_pool_count, sets_used;
+    struct hazard_tracker hazards;
+    struct error_record failure; // the first one while recording; status SLUICE_OK: none
+    const char *label;
+    VkQueryPool queries;            // COMMAND_SAMPLES_MAX + 1 timestamps; none without timers
+    struct command_sample *samples; // [sample_count]
+    unsigned sample_count;
+};
+
+void commands_destroy(struct gpu_device *device);
+
+// Keeps the thread's current error message as the command's failure, unless there is one already.
+void command_keep_failure(struct gpu_command *command, enum sluice_status status);
+
+// Orders everything before against everything behind it.
+void command_barrier(struct gpu_command *command);
+
+// --- timer.c --------------------------------------------------------------------------------------------------------
+
+void timers_init(struct gpu_timers *timers, const struct device_support *support, bool wanted);
+void timers_finish(struct gpu_timers *timers);
+
+enum sluice_status timer_command_create(struct gpu_command *command);
+void timer_command_begin(struct gpu_command *command);
+// Records a timestamp behind the operation that was just recorded.
+void timer_command_sample(struct gpu_command *command, const char *kernel);
+// Adds the samples of a command whose tick is complete to the device's timers.
+void timer_command_resolve(struct gpu_command *command);
+
+#endif

@@ -1,0 +1,206 @@
+// Attention of ROWS query rows over one run of one kv head's positions; not normalised, with the running maximum and
+// sum, so that runs can be merged (attend_merge). A row is a (token, query head of this kv head) pair; neighbouring rows
+// share the workgroup, so that K and V are read once for all of them.
+//
+// Steps of STEP = 32 * KEYS positions, each in two phases with the probabilities passing through shared memory:
+//   scores   lane = position (KEYS of them), loop over dimensions: one K piece serves ROWS rows, q at uniform addresses
+//   values   lane = PAIRS pairs of dimensions, loop over positions: one V piece serves ROWS rows
+// Maximum and rescaling are per row and exact; sums stay per lane until the end. Masked positions get probability 0
+// without looking at what lies there. Positions behind the last row's own are not read.
+// Bytes read per row and position: 2 * head_dim * (2 or 4) / ROWS.
+#version 460
+#extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
+#include "math.glsl"
+#include "kv.glsl"
+#include "mixer_params.h"
+
+const uint LANES = 32u;
+
+layout(local_size_x = 32) in;
+layout(constant_id = 0) const uint HEAD_DIM = 256;
+layout(constant_id = 1) const uint ROWS = 8;
+layout(constant_id = 2) const uint KEYS = 2;
+const uint FOURS = HEAD_DIM / 4u;
+const uint PAIRS = (HEAD_DIM / 2u + LANES - 1u) / LANES; // per lane
+const uint STEP = LANES * KEYS;
+const uint UNROLL = 2u; // pieces in flight
+
+layout(push_constant) uniform push_block { attend_push push; };
+layout(binding = 0, std430) readonly buffer q_buffer { vec4 q[]; };
+layout(binding = 1, std430) readonly buffer k_buffer { KV_FOUR k[]; };
+layout(binding = 2, std430) readonly buffer v_buffer { KV_TWO v[]; };
+layout(binding = 3, std430) writeonly buffer o_buffer { vec2 partial_o[]; };
+layout(binding = 4, std430) writeonly buffer ml_buffer { vec2 partial_ml[]; };
+
+shared float probability[STEP * ROWS]; // [position][row]
+shared float exchange[ROWS * (LANES + 1u)]; // [row][lane], padded against bank conflicts
+shared float reference[ROWS], rescale[ROWS];
+
+const float NOTHING = -1e30; // below every score, and its difference to itself is finite
+
+// Row r of this workgroup; rows beyond the last one repeat it.
+struct query {
+    uint place; // (token * heads + head), the order of q and of the results
+    uint position;
+};
+
+query query_get(uint r)
+{
+    uint group = push.heads / push.kv_heads;
+    uint row = min(gl_WorkGroupID.x * ROWS + r, push.tokens * group - 1u);
+    uint token = row / group;
+    return query(token * push.heads + gl_WorkGroupID.y * group + row % group, push.first_position + token);
+}
+
+// The workgroup's work, and each lane's own results.
+uint lane, kv_head;
+query queries[ROWS];
+uint end; // of the positions that this workgroup reads
+float score[ROWS * KEYS]; // [row][position of the lane]
+vec2 o[ROWS * PAIRS];     // [row][pair of the lane], not normalised
+float sum[ROWS];          // of the probabilities of this lane's positions
+float maximum;            // of row `lane`
+
+bool visible(uint row, uint position)
+{
+    return position < min(end, queries[row].position + 1u);
+}
+
+// score = q . k / sqrt(HEAD_DIM) for the positions base + j * LANES + lane, and the rows' largest into `exchange`.
+void compute_scores(uint base)
+{
+    uint place[KEYS];
+    [[unroll]] for (uint j = 0u; j < KEYS; j++) {
+        uint key = min(base + j * LANES + lane, end - 1u) - push.segment_first;
+        place[j] = (kv_head * (push.segment_tokens / LANES) + key / LANES) * FOURS * LANES + key % LANES;
+    }
+    precise float dot_product[ROWS * KEYS];
+    [[unroll]] for (uint i = 0u; i < ROWS * KEYS; i++)
+        dot_product[i] = 0.0;
+    for (uint d = 0u; d < FOURS; d += UNROLL) {
+        [[unroll]] for (uint e = 0u; e < UNROLL; e++) {
+            vec4 piece[KEYS];
+            [[unroll]] for (uint j = 0u; j < KEYS; j++)
+                piece[j] = kv_four(k[place[j] + (d + e) * LANES]);
+            [[unroll]] for (uint r = 0u; r < ROWS; r++) {
+                vec4 x = q[queries[r].place * FOURS + d + e];
+                [[unroll]] for (uint j = 0u; j < KEYS; j++)
+                    [[unroll]] for (uint c = 0u; c < 4u; c++)
+                        dot_product[r * KEYS + j] = fma(x[c], piece[j][c], dot_product[r * KEYS + j]);
+            }
+        }
+    }
+    float scale = 1.0 / sqrt(float(HEAD_DIM));
+    [[unroll]] for (uint r = 0u; r < ROWS; r++) {
+        float own = NOTHING;
+        [[unroll]] for (uint j = 0u; j < KEYS; j++) {
+            score[r * KEYS + j] = dot_product[r * KEYS + j] * scale;
+            if (visible(r, base + j * LANES + lane))
+                own = max(own, score[r * KEYS + j]);
+        }
+        exchange[r * (LANES + 1u) + lane] = own;
+    }
+}
+
+// Moves the rows' maxima on; lane r does row r.
+void update_maximum()
+{
+    float old = maximum;
+    for (uint i = 0u; i < LANES; i++)
+        maximum = max(maximum, exchange[lane * (LANES + 1u) + i]);
+    reference[lane] = maximum;
+    rescale[lane] = exp_precise(old - maximum);
+}
+
+void compute_probabilities(uint base)
+{
+    [[unroll]] for (uint r = 0u; r < ROWS; r++) {
+        precise float own = sum[r] * rescale[r];
+        [[unroll]] for (uint j = 0u; j < KEYS; j++) {
+            bool counts = visible(r, base + j * LANES + lane);
+            float p = counts ? exp_precise(score[r * KEYS + j] - reference[r]) : 0.0;
+            own += p;
+            probability[(j * LANES + lane) * ROWS + r] = p;
+        }
+        sum[r] = own;
+    }
+}
+
+// o = o * rescale + probabilities * V for the pairs from `pair` on. Beyond the end the probabilities are 0.
+void add_values(uint base)
+{
+    uint pair = min(lane * PAIRS, HEAD_DIM / 2u - PAIRS);
+    [[unroll]] for (uint r = 0u; r < ROWS; r++)
+        [[unroll]] for (uint i = 0u; i < PAIRS; i++)
+            o[r * PAIRS + i] *= rescale[r];
+    uint count = min(STEP, end - base);
+    for (uint s = 0u; s < count; s += UNROLL) {
+        [[unroll]] for (uint e = 0u; e < UNROLL; e++) {
+            uint key = min(base + s + e, end - 1u) - push.segment_first;
+            uint place = (kv_head * push.segment_tokens + key) * (HEAD_DIM / 2u) + pair;
+            vec2 piece[PAIRS];
+            [[unroll]] for (uint i = 0u; i < PAIRS; i++)
+                piece[i] = kv_two(v[place + i]);
+            [[unroll]] for (uint r = 0u; r < ROWS; r++) {
+                vec2 p = vec2(probability[(s + e) * ROWS + r]);
+                [[unroll]] for (uint i = 0u; i < PAIRS; i++)
+                    o[r * PAIRS + i] = fma(p, piece[i], o[r * PAIRS + i]);
+            }
+        }
+    }
+}
+
+// Results of run number `part`. Rows that repeat the last one write the same again.
+void write_values(uint part)
+{
+    [[unroll]] for (uint r = 0u; r < ROWS; r++) {
+        uint row = (queries[r].place * push.splits + part) * (HEAD_DIM / 2u);
+        [[unroll]] for (uint i = 0u; i < PAIRS; i++)
+            if (lane * PAIRS + i < HEAD_DIM / 2u)
+                partial_o[row + lane * PAIRS + i] = o[r * PAIRS + i];
+    }
+}
+
+// The maximum and sum of row `lane`.
+void write_sum(uint part)
+{
+    precise float total = 0.0;
+    for (uint i = 0u; i < LANES; i++)
+        total += exchange[lane * (LANES + 1u) + i];
+    float largest = total > 0.0 ? maximum : uintBitsToFloat(0xFF800000u);
+    partial_ml[query_get(lane).place * push.splits + part] = vec2(largest, total);
+}
+
+void main()
+{
+    lane = gl_LocalInvocationID.x;
+    kv_head = gl_WorkGroupID.y;
+    uint begin = push.begin + gl_WorkGroupID.z * push.split_tokens, part = push.split0 + gl_WorkGroupID.z;
+    [[unroll]] for (uint r = 0u; r < ROWS; r++)
+        queries[r] = query_get(r);
+    end = min(min(begin + push.split_tokens, push.end), queries[ROWS - 1u].position + 1u);
+    maximum = NOTHING;
+    [[unroll]] for (uint i = 0u; i < ROWS * PAIRS; i++)
+        o[i] = vec2(0.0);
+    [[unroll]] for (uint r = 0u; r < ROWS; r++)
+        sum[r] = 0.0;
+
+    for (uint base = begin; base < end; base += STEP) {
+        compute_scores(base);
+        barrier();
+        if (lane < ROWS)
+            update_maximum();
+        barrier();
+        compute_probabilities(base);
+        barrier();
+        add_values(base);
+    }
+
+    [[unroll]] for (uint r = 0u; r < ROWS; r++)
+        exchange[r * (LANES + 1u) + lane] = sum[r];
+    barrier();
+    write_values(part);
+    if (lane < ROWS && gl_WorkGroupID.x * ROWS + lane < push.tokens * (push.heads / push.kv_heads))
+        write_sum(part);
+}

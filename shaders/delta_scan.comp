@@ -1,0 +1,146 @@
+// The gated delta rule, token by token:
+//   S <- e^g S;  d = beta (v - S^T k);  S <- S + k d^T;  o = S^T q      with k, q L2-normalised, q / sqrt(key_dim)
+// One workgroup owns 32 columns of one value head's state from the first token to the last, in registers. The rows are
+// cut into PARTS; a lane owns one column of LANE_PARTS of them, and sums over rows are always built part by part, so
+// that the bits do not depend on LANE_PARTS (one part per lane suits GPUs, all parts per lane needs no barrier per token
+// and suits the software driver). k and q are read raw; what normalises them, and everything else that a token's
+// columns have in common, is worked out 32 tokens ahead. The output uses
+//   o = e^g S_old^T q + (k . q) d,
+// so that the state is read once for both products. Per token and workgroup 8 * key_dim + 128 bytes read, 128 written.
+#version 460
+#extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
+#include "math.glsl"
+#include "mixer_params.h"
+
+const uint COLUMNS = 32u, AHEAD = 32u, PARTS_MAX = 4u;
+
+layout(local_size_x_id = 0) in; // COLUMNS * PARTS / LANE_PARTS
+layout(constant_id = 1) const uint KEY_GROUPS = 32; // key_dim / 4
+layout(constant_id = 2) const uint VALUE_DIM = 128;
+layout(constant_id = 3) const uint PARTS = 4; // divides KEY_GROUPS
+layout(constant_id = 4) const uint LANE_PARTS = 1; // 1 or PARTS
+const uint PART_GROUPS = KEY_GROUPS / PARTS;
+
+layout(push_constant) uniform push_block { delta_scan_push push; };
+layout(binding = 0, std430) readonly buffer conv_buffer { vec4 conv[]; };
+layout(binding = 1, std430) readonly buffer ba_buffer { float ba[]; };
+layout(binding = 2, std430) readonly buffer a_log_buffer { float a_log[]; };
+layout(binding = 3, std430) readonly buffer dt_bias_buffer { float dt_bias[]; };
+layout(binding = 4, std430) buffer state_buffer { float state[]; };
+layout(binding = 5, std430) writeonly buffer o_buffer { float o[]; };
+
+struct token_scales {
+    float k, q; // what makes k and q unit vectors (and divides q by sqrt(key_dim))
+    float kq;   // k . q of the scaled vectors
+    float beta, decay;
+};
+
+shared token_scales scales[AHEAD];
+shared vec3 part_norms[PARTS_MAX * AHEAD]; // k . k, q . q, k . q
+shared vec2 part_sums[2u * PARTS_MAX * COLUMNS]; // S^T k, S^T q; two tokens in turn
+
+float sum4(vec4 v)
+{
+    precise float sum = (v.x + v.y) + (v.z + v.w);
+    return sum;
+}
+
+vec3 norms_of_part(uint q_row, uint k_row)
+{
+    vec4 kk = vec4(0.0), qq = vec4(0.0), kq = vec4(0.0);
+    [[unroll]] for (uint i = 0u; i < PART_GROUPS; i++) {
+        vec4 k = conv[k_row + i], q = conv[q_row + i];
+        kk = fma(k, k, kk);
+        qq = fma(q, q, qq);
+        kq = fma(k, q, kq);
+    }
+    return vec3(sum4(kk), sum4(qq), sum4(kq));
+}
+
+token_scales scales_of_token(uint token, uint head, vec3 norms)
+{
+    uint per_key = push.value_heads / push.key_heads;
+    uint b = token * 2u * push.value_heads + head / per_key * 2u * per_key + head % per_key;
+    token_scales s;
+    s.k = 1.0 / sqrt(norms.x + 1e-6);
+    s.q = 1.0 / sqrt((norms.y + 1e-6) * float(4u * KEY_GROUPS));
+    s.kq = norms.z * s.k * s.q;
+    s.beta = sigmoid(ba[b]);
+    s.decay = exp_precise(-exp_precise(a_log[head]) * softplus(ba[b + per_key] + dt_bias[head]));
+    return s;
+}
+
+void main()
+{
+    uint lane = gl_LocalInvocationID.x % COLUMNS;
+    uint first_part = LANE_PARTS == PARTS ? 0u : gl_LocalInvocationID.x / COLUMNS;
+    uint head = gl_WorkGroupID.y, key_head = head / (push.value_heads / push.key_heads);
+    uint column = min(gl_WorkGroupID.x * COLUMNS + lane, VALUE_DIM - 1u);
+    bool owner = gl_WorkGroupID.x * COLUMNS + lane < VALUE_DIM;
+    uint key_groups = push.key_heads * KEY_GROUPS;
+    uint row_groups = 2u * key_groups + push.value_heads * VALUE_DIM / 4u;
+    uint q_base = key_head * KEY_GROUPS + first_part * PART_GROUPS, k_base = q_base + key_groups;
+    uint state_base = (head * KEY_GROUPS + first_part * PART_GROUPS) * 4u * VALUE_DIM + column;
+    uint value_column = head * VALUE_DIM + column;
+
+    vec4 S[LANE_PARTS * PART_GROUPS];
+    [[unroll]] for (uint i = 0u; i < LANE_PARTS * PART_GROUPS; i++)
+        [[unroll]] for (uint j = 0u; j < 4u; j++)
+            S[i][j] = state[state_base + (4u * i + j) * VALUE_DIM];
+
+    for (uint token = 0u; token < push.tokens; token++) {
+        uint ahead = token % AHEAD;
+        if (ahead == 0u) {
+            barrier();
+            uint row = min(token + lane, push.tokens - 1u) * row_groups;
+            [[unroll]] for (uint p = 0u; p < LANE_PARTS; p++)
+                part_norms[(first_part + p) * AHEAD + lane] =
+                    norms_of_part(row + q_base + p * PART_GROUPS, row + k_base + p * PART_GROUPS);
+            barrier();
+            if (gl_LocalInvocationID.x < AHEAD) {
+                vec3 norms = part_norms[lane];
+                [[unroll]] for (uint p = 1u; p < PARTS; p++)
+                    norms += part_norms[p * AHEAD + lane];
+                scales[lane] = scales_of_token(min(token + lane, push.tokens - 1u), head, norms);
+            }
+            barrier();
+        }
+        uint row = token * row_groups;
+        float v = conv[row + 2u * key_groups + value_column / 4u][value_column % 4u];
+        vec2 sums[LANE_PARTS];
+        [[unroll]] for (uint p = 0u; p < LANE_PARTS; p++) {
+            precise vec4 k_sum = vec4(0.0), q_sum = vec4(0.0);
+            [[unroll]] for (uint i = p * PART_GROUPS; i < (p + 1u) * PART_GROUPS; i++) {
+                k_sum = fma(conv[row + k_base + i], S[i], k_sum);
+                q_sum = fma(conv[row + q_base + i], S[i], q_sum);
+            }
+            sums[p] = vec2(sum4(k_sum), sum4(q_sum));
+        }
+        precise vec2 sum = sums[0];
+        if (LANE_PARTS == PARTS) {
+            [[unroll]] for (uint p = 1u; p < LANE_PARTS; p++)
+                sum += sums[p];
+        } else {
+            uint turn = token % 2u * PARTS_MAX;
+            part_sums[(turn + first_part) * COLUMNS + lane] = sum;
+            barrier();
+            sum = part_sums[turn * COLUMNS + lane];
+            [[unroll]] for (uint p = 1u; p < PARTS; p++)
+                sum += part_sums[(turn + p) * COLUMNS + lane];
+        }
+        token_scales s = scales[ahead];
+        precise float d = s.beta * (v - s.decay * s.k * sum.x);
+        precise float y = fma(s.decay * s.q, sum.y, s.kq * d);
+        if (owner && first_part == 0u)
+            o[token * push.value_heads * VALUE_DIM + value_column] = y;
+        precise float kd = s.k * d;
+        [[unroll]] for (uint i = 0u; i < LANE_PARTS * PART_GROUPS; i++)
+            S[i] = fma(conv[row + k_base + i], vec4(kd), s.decay * S[i]);
+    }
+
+    if (owner)
+        [[unroll]] for (uint i = 0u; i < LANE_PARTS * PART_GROUPS; i++)
+            [[unroll]] for (uint j = 0u; j < 4u; j++)
+                state[state_base + (4u * i + j) * VALUE_DIM] = S[i][j];
+}

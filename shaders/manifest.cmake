@@ -1,0 +1,50 @@
+# One line per kernel module: sluice_shader(module source [DEFINES macro ...] [VARIANTS "id=value ..." ...]).
+# The module's name is also the name of its C constant (SHADER_<MODULE>), of its timer and of its debug label.
+
+sluice_shader(probe probe.comp)
+
+# Norms and mixture of experts
+sluice_shader(norm_rms norm_rms.comp)
+sluice_shader(gated_add gated_add.comp)
+sluice_shader(moe_route moe_route.comp)
+sluice_shader(moe_combine moe_combine.comp)
+
+# Gated DeltaNet
+sluice_shader(conv_seq conv_seq.comp VARIANTS "0=4")
+sluice_shader(conv_state conv_state.comp VARIANTS "0=4")
+sluice_shader(delta_scan delta_scan.comp
+              VARIANTS "0=128 1=32 2=128 3=4 4=1" "0=128 1=16 2=64 3=4 4=1" "0=64 1=2 2=8 3=2 4=1")
+sluice_shader(delta_norm delta_norm.comp)
+
+# Gated attention
+foreach(kv f16 f32)
+  string(TOUPPER KV_${kv} define)
+  sluice_shader(rope_store_${kv} rope_store.comp DEFINES ${define})
+  sluice_shader(attend_${kv} attend.comp DEFINES ${define}
+                VARIANTS "0=256 1=1 2=2" "0=256 1=8 2=2" "0=128 1=8 2=2" "0=64 1=8 2=2")
+endforeach()
+sluice_shader(attend_merge attend_merge.comp)
+
+# Matrices. The variants are what runtime/ops chooses on a GPU: lanes, rows per lane, columns, matrices, row list, dot
+# product, unrolled, slice lanes (for long rows). On a software driver one lane takes several rows and all slices.
+set(matmul_f32_variants)
+set(matmul_q8_variants)
+foreach(kind "3=1 4=0" "3=2 4=0" "3=2 4=2" "3=1 4=1")
+  foreach(lanes 32 64)
+    foreach(columns 1 2 4)
+      list(APPEND matmul_f32_variants "0=${lanes} 1=1 2=${columns} ${kind} 5=1 6=1 7=8")
+    endforeach()
+    list(APPEND matmul_q8_variants "0=${lanes} 1=1 2=8 ${kind} 5=1 6=1 7=1")
+  endforeach()
+endforeach()
+list(APPEND matmul_q8_variants ${matmul_f32_variants})
+foreach(format f32 f16 bf16 q8_0 q4_k q5_k q6_k)
+  string(TOUPPER FORMAT_${format} define)
+  sluice_shader(matmul_${format} matmul.comp DEFINES ${define} VARIANTS ${matmul_f32_variants})
+  sluice_shader(embed_rows_${format} embed_rows.comp DEFINES ${define} VARIANTS "0=64")
+endforeach()
+foreach(format q8_0 q4_k q5_k q6_k)
+  string(TOUPPER FORMAT_${format} define)
+  sluice_shader(matmul_${format}_q8 matmul.comp DEFINES ${define} ACTIVATIONS_Q8 VARIANTS ${matmul_q8_variants})
+endforeach()
+sluice_shader(quantize_q8 quantize_q8.comp VARIANTS "0=64")

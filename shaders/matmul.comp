@@ -1,0 +1,189 @@
+// y[i, row] = sum over the columns of W[row, column] * x[i, column], for one matrix (dense) or for the experts of a list
+// of tiles (grouped), and with matrices = 2 y = silu(gate x) * (up x) of the rows of two matrices that lie in turns.
+//
+// A lane owns rows_per_lane rows and keeps their sums with `columns` rows of x in registers: it reads its own 16 bytes of
+// weights, and x at an address that is the same for all lanes of a subgroup. A workgroup owns lanes * rows_per_lane
+// consecutive rows and one block of `columns`; the grid is
+//   x  the rows
+//   y  dense: column blocks; grouped: tiles
+//   z  grouped: column blocks of the tile
+// Bytes read per output: the weights of one row / columns, and from caches one row of x / (lanes * rows_per_lane).
+//
+// The columns are cut into push.slices slices, which are summed one by one in rising order of columns and then added in
+// order. slice_lanes = 1: a lane does all slices of its rows. Else one lane per slice, which puts more reads under way
+// when there are few rows and columns. The bits are the same, whatever the specialization.
+#version 460
+#extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_EXT_spirv_intrinsics : require
+#extension GL_KHR_shader_subgroup_basic : require
+#include "format.glsl"
+#include "math.glsl"
+#include "matrix_params.h"
+
+layout(local_size_x_id = 0, local_size_y_id = 7) in;
+layout(constant_id = 0) const uint lanes = 32;
+layout(constant_id = 1) const uint rows_per_lane = 1;
+layout(constant_id = 2) const uint columns = 1;
+layout(constant_id = 3) const uint matrices = 1;
+layout(constant_id = 4) const uint row_list = 0;       // MATMUL_DENSE ...
+layout(constant_id = 5) const bool integer_dot = true; // 8-bit x: use the dot product instruction
+layout(constant_id = 6) const bool unrolled = true;    // the pieces of a group, so that their loads go out together
+layout(constant_id = 7) const uint slice_lanes = 1;    // 1, or at least push.slices
+
+const bool grouped = row_list != uint(MATMUL_DENSE);
+
+layout(push_constant) uniform push_block { matmul_push push; };
+layout(binding = 2, std430) buffer y_buffer { float y[]; };
+layout(binding = 3, std430) readonly buffer tile_buffer { uvec4 tiles[]; }; // slot, first row, rows, -
+layout(binding = 4, std430) readonly buffer row_token_buffer { uint row_token[]; };
+
+#define EACH_ROW                                                                                                       \
+    [[unroll]] for (uint m = 0; m < matrices; m++)                                                                     \
+        [[unroll]] for (uint r = 0; r < rows_per_lane; r++)
+#define EACH_COLUMN [[unroll]] for (uint c = 0; c < columns; c++)
+
+uint x_row[columns];                // the rows of x that the columns stand for
+uint tile_row[rows_per_lane];       // a row's place in its tile
+uint unit0[matrices][rows_per_lane]; // first unit of the row's tile
+uint unit[matrices][rows_per_lane]; // first unit of its current step
+format_head head[matrices][rows_per_lane];
+format_group group_scales[matrices][rows_per_lane];
+format_piece piece_data[matrices][rows_per_lane];
+float total[matrices][rows_per_lane][columns]; // of a slice
+float sum[matrices][rows_per_lane][columns];   // of all slices
+
+shared float slice_totals[slice_lanes * lanes * matrices * rows_per_lane * columns];
+
+// The arithmetic: group_begin(), group_piece(column, group, piece), group_end(column, group).
+#if defined ACTIVATIONS_Q8
+#include "matmul_q8.glsl"
+#else
+#include "matmul_f32.glsl"
+#endif
+
+void multiply_piece(uint column, uint group, uint piece)
+{
+    EACH_ROW piece_data[m][r] = format_read_piece(head[m][r], unit[m][r], tile_row[r], group, piece);
+    group_piece(column, group, piece);
+}
+
+void multiply_group(uint column, uint group, uint pieces)
+{
+    EACH_ROW group_scales[m][r] = format_read_group(head[m][r], group);
+    group_begin();
+    if (unrolled) {
+        [[unroll]] for (uint piece = 0; piece < pieces; piece++)
+            multiply_piece(column, group, piece);
+    } else {
+        [[dont_unroll]] for (uint piece = 0; piece < pieces; piece++)
+            multiply_piece(column, group, piece);
+    }
+    group_end(column, group);
+}
+
+void multiply_steps(uint begin, uint end)
+{
+    EACH_ROW EACH_COLUMN total[m][r][c] = 0.0;
+    EACH_ROW unit[m][r] = unit0[m][r] + begin * FORMAT_STEP_UNITS;
+    for (uint step = begin; step < end; step++) {
+        uint column = step * FORMAT_STEP_COLS;
+        EACH_ROW head[m][r] = format_read_head(unit[m][r], tile_row[r]);
+        uint pieces = format_pieces(push.cols - column);
+        [[dont_unroll]] for (uint group = 0; group < FORMAT_GROUPS; group++)
+            multiply_group(column, group, pieces);
+        EACH_ROW unit[m][r] += FORMAT_STEP_UNITS;
+    }
+}
+
+// Invocations in the order of subgroups, so that compilers see that a subgroup has one slice: the address in x is then
+// the same for all its lanes.
+uint invocation()
+{
+    return slice_lanes == 1u ? gl_LocalInvocationIndex
+                             : gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID;
+}
+
+uint my_slice()
+{
+    if (slice_lanes == 1u)
+        return 0u;
+    return gl_SubgroupSize > lanes ? invocation() / lanes : gl_SubgroupID * gl_SubgroupSize / lanes;
+}
+
+void multiply()
+{
+    uint steps = (push.cols + FORMAT_STEP_COLS - 1u) / FORMAT_STEP_COLS;
+    EACH_ROW EACH_COLUMN sum[m][r][c] = 0.0;
+    for (uint slice = my_slice(); slice < push.slices; slice += slice_lanes) {
+        multiply_steps(steps * slice / push.slices, steps * (slice + 1u) / push.slices);
+        EACH_ROW EACH_COLUMN sum[m][r][c] += total[m][r][c];
+    }
+}
+
+uint slice_place(uint slice, uint m, uint r, uint c)
+{
+    return (((slice * matrices + m) * rows_per_lane + r) * columns + c) * lanes + invocation() % lanes;
+}
+
+// The lanes of slice 0 add up what the others have.
+void join_slices()
+{
+    if (slice_lanes == 1u)
+        return;
+    EACH_ROW EACH_COLUMN slice_totals[slice_place(my_slice(), m, r, c)] = sum[m][r][c];
+    barrier();
+    if (my_slice() == 0u)
+        for (uint slice = 1; slice < push.slices; slice++)
+            EACH_ROW EACH_COLUMN sum[m][r][c] += slice_totals[slice_place(slice, m, r, c)];
+}
+
+uint row_of(uint r)
+{
+    return gl_WorkGroupID.x * lanes * rows_per_lane + r * lanes + invocation() % lanes;
+}
+
+// Lanes beyond the last tile work on the last one, and write nothing.
+void find_rows(uint first_unit)
+{
+    uint tile_units = format_tile_units(push.cols);
+    uint last_tile = (push.rows - 1u) / tile_rows;
+    EACH_ROW
+    {
+        uint tile = min(row_of(r) / tile_rows, last_tile);
+        tile_row[r] = row_of(r) % tile_rows;
+        unit0[m][r] = first_unit + (tile * matrices + m) * tile_units;
+    }
+}
+
+void write(uint r, uint c, uint y_row)
+{
+    uint i = y_row * push.y_stride + push.row0 + row_of(r);
+    float value = matrices == 2u ? silu(sum[0][r][c]) * sum[matrices - 1u][r][c] : sum[0][r][c];
+    y[i] = push.accumulate != 0u ? y[i] + value : value;
+}
+
+void main()
+{
+    uint block = push.block0 + gl_WorkGroupID.y;
+    uvec4 run = uvec4(0, 0, push.x_count, 0);
+    if (grouped)
+        run = tiles[block];
+    uint column0 = (grouped ? gl_WorkGroupID.z : block) * columns;
+    if (column0 >= run.z)
+        return;
+    EACH_COLUMN
+    {
+        uint row = run.y + min(column0 + c, run.z - 1u);
+        x_row[c] = row_list == MATMUL_INDIRECT ? row_token[row] : row;
+    }
+    find_rows(grouped ? run.x * push.slot_units + push.slot_unit0 : 0u);
+    multiply();
+    join_slices();
+    if (my_slice() != 0u)
+        return;
+    [[unroll]] for (uint r = 0; r < rows_per_lane; r++)
+        EACH_COLUMN
+            if (column0 + c < run.z && row_of(r) < push.rows)
+                write(r, c, run.y + column0 + c);
+}

@@ -1,0 +1,35 @@
+// y = x / sqrt(mean(x^2) + eps) * (1 + w), per row. One workgroup owns a row and reads it twice (the second time from
+// cache). Every lane adds up the lanes' partial sums itself in the same order: one barrier, and no dependence on the
+// device's subgroups. 8 bytes read and 4 written per output.
+#version 460
+#extension GL_GOOGLE_include_directive : require
+#include "mixer_params.h"
+
+layout(local_size_x = 64) in;
+
+layout(push_constant) uniform push_block { norm_push push; };
+layout(binding = 0, std430) readonly buffer x_buffer { vec4 x[]; };
+layout(binding = 1, std430) readonly buffer w_buffer { vec4 w[]; };
+layout(binding = 2, std430) writeonly buffer y_buffer { vec4 y[]; };
+
+shared float partial[64];
+
+void main()
+{
+    uint lane = gl_LocalInvocationID.x;
+    uint groups = push.cols / 4u;
+    uint row = gl_WorkGroupID.x * groups;
+    vec4 squares = vec4(0.0);
+    for (uint i = lane; i < groups; i += 64u) {
+        vec4 v = x[row + i];
+        squares = fma(v, v, squares);
+    }
+    partial[lane] = (squares.x + squares.y) + (squares.z + squares.w);
+    barrier();
+    float sum = 0.0;
+    for (uint i = 0u; i < 64u; i++)
+        sum += partial[i];
+    float scale = 1.0 / sqrt(sum / float(push.cols) + push.eps);
+    for (uint i = lane; i < groups; i += 64u)
+        y[row + i] = x[row + i] * scale * (1.0 + w[i]);
+}
