@@ -1,0 +1,24 @@
+// The one way to matmul.comp: what op_matmul.c and op_moe.c have in common.
+#ifndef SLUICE_OPS_MATMUL_JOB_H
+#define SLUICE_OPS_MATMUL_JOB_H
+
+#include "runtime/ops/ops_internal.h"
+#include "shaders/matrix_params.h"
+
+struct matmul_job {
+    enum quant_type type;
+    bool pair;         // gate and up tiles in turns, SwiGLU
+    uint32_t row_list; // MATMUL_DENSE, MATMUL_GROUPED or MATMUL_INDIRECT
+    struct gpu_range weights, y;
+    struct gpu_range tiles, row_token; // grouped, indirect
+    const struct activations *x;       // its 8-bit form is used when it is there and `type` is quantised
+    uint32_t tile_count, tile_rows;    // not dense: tiles, and the most rows that one of them has
+    struct matmul_push push;           // all but slices and block0
+};
+
+void matmul_job_dispatch(struct ops *ops, struct gpu_command *cmd, const struct matmul_job *job);
+
+// Whether kernels for `type` read x's 8-bit form.
+bool matmul_uses_q8(enum quant_type type, const struct activations *x);
+
+#endif

@@ -1,0 +1,127 @@
+#include "runtime/ops/ops_internal.h"
+#include "shaders/mixer_params.h"
+
+enum { HEAD_DIM_MAX = 256, GROUP_MAX = 16 };
+
+// Query rows that share a workgroup of op_attend, and positions per lane: as many as a GPU's registers allow; more
+// positions save the software driver loads.
+enum { ATTEND_ROWS_MAX = 8, ATTEND_KEYS = 2, ATTEND_KEYS_SOFTWARE = 4 };
+
+static void shape_check(const struct ops *ops, const struct attention_shape *shape, uint32_t tokens)
+{
+    CHECK(shape->kv_heads > 0 && shape->heads % shape->kv_heads == 0);
+    CHECK(shape->heads >= shape->kv_heads && shape->heads / shape->kv_heads <= GROUP_MAX);
+    CHECK(shape->head_dim > 0 && shape->head_dim % 8 == 0 && shape->head_dim <= HEAD_DIM_MAX);
+    CHECK(shape->rotary_dim % 2 == 0 && shape->rotary_dim <= shape->head_dim);
+    CHECK(shape->heads + shape->kv_heads <= ops->caps->max_groups_y);
+    CHECK((uint64_t)tokens * (shape->heads / shape->kv_heads) <= ops->caps->max_groups_x);
+}
+
+static void segment_check(const struct attention_shape *shape, const struct kv_segment *segment)
+{
+    uint64_t bytes = (uint64_t)segment->capacity * shape->kv_heads * shape->head_dim * (shape->kv_f16 ? 2 : 4);
+    CHECK(segment->first % KV_BLOCK == 0 && segment->capacity > 0 && segment->capacity % KV_BLOCK == 0);
+    CHECK(segment->k.bytes >= bytes && segment->v.bytes >= bytes);
+}
+
+static uint64_t rows_bytes(const struct attention_shape *shape, uint32_t tokens)
+{
+    return 4ull * tokens * shape->heads * shape->head_dim;
+}
+
+void op_rope_store(struct ops *ops, struct gpu_command *cmd, const struct attention_shape *shape, struct gpu_range qg,
+                   struct gpu_range k, struct gpu_range v, struct gpu_range q_norm, struct gpu_range k_norm, float eps,
+                   struct gpu_range frequencies, uint32_t tokens, uint32_t first_position,
+                   const struct kv_segment *segment, struct gpu_range q_out)
+{
+    uint64_t kv_bytes = 4ull * tokens * shape->kv_heads * shape->head_dim;
+    shape_check(ops, shape, tokens);
+    segment_check(shape, segment);
+    CHECK(qg.bytes >= 2 * rows_bytes(shape, tokens) && q_out.bytes >= rows_bytes(shape, tokens));
+    CHECK(k.bytes >= kv_bytes && v.bytes >= kv_bytes && frequencies.bytes >= 2ull * shape->rotary_dim);
+    CHECK(q_norm.bytes >= 4ull * shape->head_dim && k_norm.bytes >= 4ull * shape->head_dim);
+    CHECK(first_position <= (1u << 24) && tokens <= (1u << 24) - first_position); // exact in f32
+    struct rope_push push = {.heads = shape->heads,
+                             .kv_heads = shape->kv_heads,
+                             .head_dim = shape->head_dim,
+                             .rotary_dim = shape->rotary_dim,
+                             .rotary_scale = shape->rotary_scale,
+                             .eps = eps,
+                             .first_position = first_position,
+                             .segment_first = segment->first,
+                             .segment_tokens = segment->capacity};
+    struct gpu_range ranges[] = {qg, k, v, q_norm, k_norm, frequencies, segment->k, segment->v, q_out};
+    ops_dispatch(ops, cmd,
+                 &(struct ops_dispatch){.shader = shape->kv_f16 ? SHADER_ROPE_STORE_F16 : SHADER_ROPE_STORE_F32,
+                                        .ranges = ranges,
+                                        .range_count = 9,
+                                        .push = &push,
+                                        .push_bytes = sizeof push,
+                                        .groups_x = tokens,
+                                        .groups_y = shape->heads + shape->kv_heads,
+                                        .groups_z = 1});
+}
+
+void op_attend(struct ops *ops, struct gpu_command *cmd, const struct attention_shape *shape, struct gpu_range q,
+               uint32_t tokens, uint32_t first_position, const struct kv_segment *segment, uint32_t begin, uint32_t end,
+               uint32_t split_tokens, uint32_t split0, uint32_t splits, struct gpu_range partial_o,
+               struct gpu_range partial_ml)
+{
+    shape_check(ops, shape, tokens);
+    segment_check(shape, segment);
+    CHECK(begin >= segment->first && end > begin && end - segment->first <= segment->capacity);
+    CHECK(split_tokens > 0 && split_tokens % KV_BLOCK == 0);
+    uint32_t split_count = ops_divide_up(end - begin, split_tokens);
+    CHECK(split0 <= splits && split_count <= splits - split0 && split_count <= ops->caps->max_groups_y);
+    CHECK(q.bytes >= rows_bytes(shape, tokens) && partial_o.bytes >= splits * rows_bytes(shape, tokens));
+    CHECK(partial_ml.bytes >= 8ull * tokens * shape->heads * splits);
+    uint32_t keys = ops->caps->is_software ? ATTEND_KEYS_SOFTWARE : ATTEND_KEYS;
+    uint32_t rows = tokens * (shape->heads / shape->kv_heads), tile_rows = 1;
+    while (tile_rows < ATTEND_ROWS_MAX && tile_rows < rows)
+        tile_rows *= 2;
+    struct attend_push push = {.heads = shape->heads,
+                               .kv_heads = shape->kv_heads,
+                               .tokens = tokens,
+                               .first_position = first_position,
+                               .segment_first = segment->first,
+                               .segment_tokens = segment->capacity,
+                               .begin = begin,
+                               .end = end,
+                               .split_tokens = split_tokens,
+                               .split0 = split0,
+                               .splits = splits};
+    struct gpu_range ranges[] = {q, segment->k, segment->v, partial_o, partial_ml};
+    ops_dispatch(ops, cmd,
+                 &(struct ops_dispatch){.shader = shape->kv_f16 ? SHADER_ATTEND_F16 : SHADER_ATTEND_F32,
+                                        .constants = {shape->head_dim, tile_rows, keys},
+                                        .constant_count = 3,
+                                        .ranges = ranges,
+                                        .range_count = 5,
+                                        .push = &push,
+                                        .push_bytes = sizeof push,
+                                        .groups_x = ops_divide_up(rows, tile_rows),
+                                        .groups_y = shape->kv_heads,
+                                        .groups_z = split_count});
+}
+
+void op_attend_merge(struct ops *ops, struct gpu_command *cmd, const struct attention_shape *shape,
+                     struct gpu_range partial_o, struct gpu_range partial_ml, uint32_t tokens, uint32_t splits,
+                     struct gpu_range qg, const struct activations *y)
+{
+    shape_check(ops, shape, tokens);
+    CHECK(splits > 0 && y->n == tokens && y->cols == shape->heads * shape->head_dim);
+    CHECK(partial_o.bytes >= splits * rows_bytes(shape, tokens) && y->f32.bytes >= rows_bytes(shape, tokens));
+    CHECK(partial_ml.bytes >= 8ull * tokens * shape->heads * splits && qg.bytes >= 2 * rows_bytes(shape, tokens));
+    struct attend_merge_push push = {.heads = shape->heads, .head_dim = shape->head_dim, .splits = splits};
+    struct gpu_range ranges[] = {partial_o, partial_ml, qg, y->f32};
+    ops_dispatch(ops, cmd,
+                 &(struct ops_dispatch){.shader = SHADER_ATTEND_MERGE,
+                                        .ranges = ranges,
+                                        .range_count = 4,
+                                        .push = &push,
+                                        .push_bytes = sizeof push,
+                                        .groups_x = tokens,
+                                        .groups_y = shape->heads,
+                                        .groups_z = 1});
+    op_quantize_q8(ops, cmd, y);
+}

@@ -1,0 +1,47 @@
+#include "runtime/ops/ops_internal.h"
+#include "shaders/mixer_params.h"
+
+enum { ROW_LANES = 64 }; // local size of the row kernels
+
+void op_norm_rms(struct ops *ops, struct gpu_command *cmd, struct gpu_range x, struct gpu_range w, float eps,
+                 const struct activations *y)
+{
+    uint64_t bytes = 4ull * y->n * y->cols;
+    CHECK(y->cols > 0 && y->cols % 4 == 0 && y->n <= ops->caps->max_groups_x);
+    CHECK(x.bytes >= bytes && y->f32.bytes >= bytes && w.bytes >= 4ull * y->cols);
+    struct norm_push push = {.cols = y->cols, .eps = eps};
+    struct gpu_range ranges[] = {x, w, y->f32};
+    ops_dispatch(ops, cmd,
+                 &(struct ops_dispatch){.shader = SHADER_NORM_RMS,
+                                        .ranges = ranges,
+                                        .range_count = 3,
+                                        .push = &push,
+                                        .push_bytes = sizeof push,
+                                        .groups_x = y->n,
+                                        .groups_y = 1,
+                                        .groups_z = 1});
+    op_quantize_q8(ops, cmd, y);
+}
+
+void op_gated_add(struct ops *ops, struct gpu_command *cmd, struct gpu_range y, struct gpu_range gate,
+                  uint32_t gate_stride, uint32_t n, uint32_t cols, struct gpu_range h)
+{
+    uint64_t bytes = 4ull * n * cols;
+    CHECK(cols > 0 && cols % 4 == 0 && gate_stride > 0 && bytes / 16 <= UINT32_MAX);
+    CHECK(y.bytes >= bytes && h.bytes >= bytes);
+    if (n == 0)
+        return;
+    CHECK(gate.bytes >= 4 * ((uint64_t)(n - 1) * gate_stride + 1));
+    struct gated_add_push push = {.count = (uint32_t)(bytes / 16), .cols = cols, .gate_stride = gate_stride};
+    struct gpu_range ranges[] = {y, gate, h};
+    ops_dispatch(
+        ops, cmd,
+        &(struct ops_dispatch){.shader = SHADER_GATED_ADD,
+                               .ranges = ranges,
+                               .range_count = 3,
+                               .push = &push,
+                               .push_bytes = sizeof push,
+                               .groups_x = ops_min(ops_divide_up(push.count, ROW_LANES), ops->caps->max_groups_x),
+                               .groups_y = 1,
+                               .groups_z = 1});
+}

@@ -1,0 +1,164 @@
+#include "tests/kernel/mixer_fixture.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/ops/ops_internal.h"
+
+enum { BUFFERS_MAX = 512, CANARY_BYTES = 256, CANARY = 0xA5 };
+
+struct ops *mixer_ops;
+static struct gpu_device *device;
+static struct gpu_range buffers[BUFFERS_MAX];
+static unsigned buffer_count;
+
+static void require_ok(enum sluice_status status)
+{
+    if (status != SLUICE_OK)
+        fail_msg("%s", error_message());
+}
+
+int mixer_group_setup(void **state)
+{
+    (void)state;
+    unsigned count = 0;
+    if (gpu_device_list(NULL, NULL, &count) != SLUICE_OK || count == 0) {
+        fprintf(stderr, "skipped: no Vulkan device: %s\n", error_message());
+        exit(77);
+    }
+    if (gpu_device_create(&(struct gpu_device_options){0}, &device) != SLUICE_OK ||
+        ops_create(device, &mixer_ops) != SLUICE_OK) {
+        fprintf(stderr, "%s\n", error_message());
+        return -1;
+    }
+    return 0;
+}
+
+int mixer_group_teardown(void **state)
+{
+    (void)state;
+    ops_destroy(mixer_ops);
+    gpu_device_destroy(device);
+    return 0;
+}
+
+struct ops *mixer_ops_other(void)
+{
+    static struct gpu_caps caps;
+    static struct ops other;
+    caps = *mixer_ops->caps;
+    caps.is_software = !caps.is_software;
+    other = *mixer_ops;
+    other.caps = &caps;
+    return &other;
+}
+
+static bool canary_intact(const unsigned char *bytes)
+{
+    for (unsigned i = 0; i < CANARY_BYTES; i++)
+        if (bytes[i] != CANARY)
+            return false;
+    return true;
+}
+
+int mixer_test_teardown(void **state)
+{
+    (void)state;
+    bool intact = true;
+    for (unsigned i = 0; i < buffer_count; i++) {
+        const unsigned char *map = gpu_buffer_map(buffers[i].buffer);
+        intact = intact && canary_intact(map) && canary_intact(map + CANARY_BYTES + buffers[i].bytes);
+        gpu_buffer_destroy(buffers[i].buffer);
+    }
+    buffer_count = 0;
+    if (!intact)
+        print_error("a kernel wrote outside of its buffers\n");
+    return intact ? 0 : -1;
+}
+
+static uint64_t random_u64(uint64_t *state)
+{
+    uint64_t z = *state += 0x9E3779B97F4A7C15u;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+    return z ^ z >> 31;
+}
+
+double random_uniform(uint64_t *state, double low, double high)
+{
+    return low + (high - low) * (double)(random_u64(state) >> 11) * 0x1p-53;
+}
+
+struct gpu_range buffer_output(size_t bytes)
+{
+    struct gpu_buffer *buffer;
+    assert_true(buffer_count < BUFFERS_MAX);
+    require_ok(gpu_buffer_create(device, GPU_MEMORY_READBACK, bytes + 2 * CANARY_BYTES, "test", &buffer));
+    memset(gpu_buffer_map(buffer), CANARY, bytes + 2 * CANARY_BYTES);
+    struct gpu_range range = gpu_range_make(buffer, CANARY_BYTES, bytes);
+    buffers[buffer_count++] = range;
+    for (size_t i = 0; i < bytes / 4; i++)
+        buffer_data(range)[i] = NAN;
+    return range;
+}
+
+float *buffer_data(struct gpu_range range)
+{
+    return (float *)((char *)gpu_buffer_map(range.buffer) + range.offset);
+}
+
+struct gpu_range buffer_floats(const float *values, size_t count)
+{
+    struct gpu_range range = buffer_output(4 * count);
+    memcpy(buffer_data(range), values, 4 * count);
+    return range;
+}
+
+struct gpu_range buffer_random(uint64_t *state, size_t count, double low, double high)
+{
+    struct gpu_range range = buffer_output(4 * count);
+    for (size_t i = 0; i < count; i++)
+        buffer_data(range)[i] = (float)random_uniform(state, low, high);
+    return range;
+}
+
+double *buffer_doubles(struct gpu_range range, size_t count)
+{
+    double *values = calloc(count, sizeof *values);
+    assert_true(count * 4 <= range.bytes);
+    for (size_t i = 0; i < count; i++)
+        values[i] = (double)buffer_data(range)[i];
+    return values;
+}
+
+struct gpu_command *command_open(void)
+{
+    struct gpu_command *cmd;
+    require_ok(gpu_command_begin(device, &cmd));
+    return cmd;
+}
+
+void command_run(struct gpu_command *cmd)
+{
+    uint64_t tick;
+    require_ok(gpu_command_submit(cmd, &tick));
+    require_ok(gpu_wait(device, tick));
+}
+
+void assert_near(const char *what, const float *got, const double *want, size_t count, double absolute, double relative)
+{
+    for (size_t i = 0; i < count; i++) {
+        double error = fabs((double)got[i] - want[i]);
+        if (!(error <= absolute + relative * fabs(want[i])))
+            fail_msg("%s: value %zu of %zu is %.9g, expected %.9g", what, i, count, (double)got[i], want[i]);
+    }
+}
+
+void assert_same_floats(const char *what, const float *a, const float *b, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (memcmp(a + i, b + i, sizeof *a) != 0)
+            fail_msg("%s: value %zu of %zu differs: %.9g and %.9g", what, i, count, (double)a[i], (double)b[i]);
+}

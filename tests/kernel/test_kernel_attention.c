@@ -1,0 +1,349 @@
+#include "tests/kernel/mixer_fixture.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "quant/halffloat.h"
+#include "tests/ref/ref_attention.h"
+#include "tests/ref/ref_math.h"
+#include "tests/ref/ref_norm.h"
+
+// Projections of `tokens` tokens whose first has position `first`, and the results of the reference: q and k normalised
+// and rotated, v as it is.
+struct attention {
+    struct attention_shape shape;
+    uint32_t tokens, first;
+    struct gpu_range qg, k, v, q_norm, k_norm, frequencies, q;
+    double *ref_q, *ref_k, *ref_v; // [tokens][heads or kv_heads][head_dim]
+};
+
+static void reference_rows(const struct attention *a, const float *rows, size_t heads, size_t stride, const float *norm,
+                           double *out)
+{
+    size_t dim = a->shape.head_dim;
+    for (size_t i = 0; i < a->tokens * heads; i++) {
+        double *row = out + i * dim;
+        for (size_t d = 0; d < dim; d++)
+            row[d] = (double)rows[i * stride + d];
+        ref_norm_rms(row, norm, 1e-6, dim, row);
+        ref_rope(row, a->shape.rotary_dim, a->first + i / heads, buffer_data(a->frequencies),
+                 (double)a->shape.rotary_scale);
+    }
+}
+
+static struct attention attention_make(struct attention_shape shape, uint32_t tokens, uint32_t first, double gain)
+{
+    uint64_t seed = tokens + shape.head_dim;
+    uint32_t dim = shape.head_dim, q_values = tokens * shape.heads * dim, kv_values = tokens * shape.kv_heads * dim;
+    struct attention a = {.shape = shape, .tokens = tokens, .first = first};
+    a.qg = buffer_random(&seed, 2 * q_values, -3, 3);
+    a.k = buffer_random(&seed, kv_values, -3, 3);
+    a.v = buffer_random(&seed, kv_values, -1, 1);
+    a.q_norm = buffer_random(&seed, dim, gain - 1.5, gain - 0.5);
+    a.k_norm = buffer_random(&seed, dim, gain - 1.5, gain - 0.5);
+    a.frequencies = buffer_output(2 * shape.rotary_dim);
+    for (uint32_t i = 0; i < shape.rotary_dim / 2; i++)
+        buffer_data(a.frequencies)[i] = (float)pow(1e7, -2.0 * i / shape.rotary_dim);
+    a.q = buffer_output(4 * q_values);
+    a.ref_q = calloc(q_values, sizeof(double));
+    a.ref_k = calloc(kv_values, sizeof(double));
+    reference_rows(&a, buffer_data(a.qg), shape.heads, 2 * dim, buffer_data(a.q_norm), a.ref_q);
+    reference_rows(&a, buffer_data(a.k), shape.kv_heads, dim, buffer_data(a.k_norm), a.ref_k);
+    a.ref_v = buffer_doubles(a.v, kv_values);
+    return a;
+}
+
+static void attention_free(struct attention *a)
+{
+    free(a->ref_q);
+    free(a->ref_k);
+    free(a->ref_v);
+}
+
+// Filled with NaN (of either format), so that whatever reads a position that was never stored shows.
+static struct kv_segment segment_make(const struct attention_shape *shape, uint32_t first, uint32_t capacity)
+{
+    size_t bytes = (size_t)capacity * shape->kv_heads * shape->head_dim * (shape->kv_f16 ? 2 : 4);
+    struct kv_segment segment = {
+        .k = buffer_output(bytes), .v = buffer_output(bytes), .first = first, .capacity = capacity};
+    memset(buffer_data(segment.k), 0xFF, bytes);
+    memset(buffer_data(segment.v), 0xFF, bytes);
+    return segment;
+}
+
+static void store(const struct attention *a, const struct kv_segment *segment)
+{
+    struct gpu_command *cmd = command_open();
+    op_rope_store(mixer_ops, cmd, &a->shape, a->qg, a->k, a->v, a->q_norm, a->k_norm, 1e-6f, a->frequencies, a->tokens,
+                  a->first, segment, a->q);
+    command_run(cmd);
+}
+
+// The place of (head, position, dimension) in a segment's k and v, in elements.
+static size_t k_place(const struct attention_shape *s, const struct kv_segment *g, size_t head, size_t p, size_t d)
+{
+    size_t block = head * (g->capacity / KV_BLOCK) + p / KV_BLOCK;
+    return ((block * (s->head_dim / 4) + d / 4) * KV_BLOCK + p % KV_BLOCK) * 4 + d % 4;
+}
+
+static size_t v_place(const struct attention_shape *s, const struct kv_segment *g, size_t head, size_t p, size_t d)
+{
+    return (head * g->capacity + p) * s->head_dim + d;
+}
+
+static float stored(const struct attention_shape *s, struct gpu_range range, size_t place)
+{
+    const uint16_t *halves = (const uint16_t *)(const void *)buffer_data(range);
+    return s->kv_f16 ? f32_from_f16(halves[place]) : buffer_data(range)[place];
+}
+
+// --- rope_store -----------------------------------------------------------------------------------------------------
+
+// Compares what lies in the segment with the reference, and that nothing else was written.
+static void expect_stored(const struct attention *a, const struct kv_segment *g, double absolute, double relative)
+{
+    const struct attention_shape *s = &a->shape;
+    for (uint32_t p = 0; p < g->capacity; p++)
+        for (uint32_t h = 0; h < s->kv_heads; h++)
+            for (uint32_t d = 0; d < s->head_dim; d++) {
+                float k = stored(s, g->k, k_place(s, g, h, p, d)), v = stored(s, g->v, v_place(s, g, h, p, d));
+                uint32_t token = g->first + p - a->first; // wraps for positions before
+                if (token < a->tokens) {
+                    size_t i = (token * s->kv_heads + h) * s->head_dim + d;
+                    assert_near("k", &k, a->ref_k + i, 1, absolute, relative);
+                    assert_near("v", &v, a->ref_v + i, 1, s->kv_f16 ? 1e-7 : 0, s->kv_f16 ? 5e-4 : 0);
+                } else {
+                    assert_true(isnan(k) && isnan(v));
+                }
+            }
+}
+
+static void expect_rope(struct attention_shape shape, uint32_t tokens, uint32_t first, uint32_t segment_first,
+                        uint32_t capacity)
+{
+    struct attention a = attention_make(shape, tokens, first, 1);
+    struct kv_segment segment = segment_make(&shape, segment_first, capacity);
+    store(&a, &segment);
+    assert_near("q", buffer_data(a.q), a.ref_q, tokens * shape.heads * shape.head_dim, 2e-6, 2e-6);
+    expect_stored(&a, &segment, 2e-6, shape.kv_f16 ? 5e-4 : 2e-6);
+    attention_free(&a);
+    mixer_test_teardown(NULL);
+}
+
+static void rope_store_agrees_with_reference(void **state)
+{
+    // A wrongly rotated or misplaced key loses the order of the words.
+    (void)state;
+    for (unsigned f16 = 0; f16 < 2; f16++) {
+        expect_rope((struct attention_shape){4, 2, 32, 8, 1, f16}, 1, 0, 0, 32);
+        expect_rope((struct attention_shape){4, 2, 32, 8, 1, f16}, 70, 5, 0, 96);
+        expect_rope((struct attention_shape){3, 1, 8, 6, 1.25f, f16}, 33, 31, 32, 32); // partly in the segment
+        expect_rope((struct attention_shape){2, 2, 96, 96, 1, f16}, 40, 64, 32, 64);
+        expect_rope((struct attention_shape){16, 2, 256, 64, 1.1386f, f16}, 5, 1000, 992, 32);
+        expect_rope((struct attention_shape){2, 1, 64, 16, 1, f16}, 3, 100, 32, 32); // behind the segment
+        expect_rope((struct attention_shape){2, 1, 64, 16, 1, f16}, 3, 10, 32, 32);  // before it
+    }
+}
+
+static void rope_is_exact_far_into_a_document(void **state)
+{
+    // A driver's own sine is useless for arguments like 262143: the end of a long document would lose its order.
+    static const uint32_t first[] = {4095, 65530, 262136, 1048570, 16777184};
+    (void)state;
+    for (size_t i = 0; i < sizeof first / sizeof *first; i++)
+        expect_rope((struct attention_shape){2, 1, 64, 64, 1, false}, 9, first[i], first[i] / 32 * 32, 64);
+}
+
+static void f16_storage_rounds_to_nearest_even(void **state)
+{
+    // K and V in 16 bits must not depend on how a driver happens to round.
+    (void)state;
+    struct attention_shape wide = {1, 1, 64, 16, 1, false}, half = {1, 1, 64, 16, 1, true};
+    struct attention a = attention_make(wide, 64, 0, 1);
+    for (uint32_t i = 0; i < 64 * 64; i++) // all exponents, exact ties, what becomes subnormal or infinite
+        buffer_data(a.v)[i] = ldexpf(1 + (float)(i % 64) / 2048, (int)(i / 64) - 32) * (i % 3 ? 1.0f : -1.0f);
+    struct kv_segment exact = segment_make(&wide, 0, 64), rounded = segment_make(&half, 0, 64);
+    store(&a, &exact);
+    a.shape = half;
+    store(&a, &rounded);
+    const uint16_t *k = (const uint16_t *)(const void *)buffer_data(rounded.k);
+    const uint16_t *v = (const uint16_t *)(const void *)buffer_data(rounded.v);
+    for (uint32_t i = 0; i < 64 * 64; i++) {
+        assert_int_equal(k[i], f16_from_f32(buffer_data(exact.k)[i]));
+        assert_int_equal(v[i], f16_from_f32(buffer_data(exact.v)[i]));
+    }
+    attention_free(&a);
+}
+
+// --- attend ---------------------------------------------------------------------------------------------------------
+
+// How a test cuts the positions.
+struct cut {
+    uint32_t segment_tokens; // capacity of every segment; 0: one for all
+    uint32_t split_tokens;   // 0: one run per segment
+};
+
+static uint32_t run_count(uint32_t context, const struct cut *cut)
+{
+    uint32_t splits = 0;
+    for (uint32_t begin = 0; begin < context; begin += cut->segment_tokens) {
+        uint32_t length = context - begin < cut->segment_tokens ? context - begin : cut->segment_tokens;
+        splits += (length + cut->split_tokens - 1) / cut->split_tokens;
+    }
+    return splits;
+}
+
+// The last `queries` tokens of `a` attend to all before them: y [queries, heads * head_dim].
+static struct gpu_range attend(struct ops *ops, struct attention *a, uint32_t queries, struct cut cut)
+{
+    const struct attention_shape *s = &a->shape;
+    uint32_t context = a->tokens, row = s->heads * s->head_dim, first = context - queries, split = 0;
+    cut.segment_tokens = cut.segment_tokens ? cut.segment_tokens : (context + 31) / 32 * 32;
+    cut.split_tokens = cut.split_tokens ? cut.split_tokens : cut.segment_tokens;
+    uint32_t splits = run_count(context, &cut);
+    struct gpu_range o = buffer_output(4 * queries * row * splits);
+    struct gpu_range ml = buffer_output(8 * queries * s->heads * splits);
+    struct gpu_range qg = buffer_floats(buffer_data(a->qg) + first * 2 * row, queries * 2 * row), q = {0};
+    for (uint32_t begin = 0; begin < context; begin += cut.segment_tokens) {
+        struct kv_segment segment = segment_make(s, begin, cut.segment_tokens);
+        uint32_t end = context < begin + cut.segment_tokens ? context : begin + cut.segment_tokens;
+        store(a, &segment);
+        if (begin == 0)
+            q = buffer_floats(buffer_data(a->q) + first * row, queries * row);
+        struct gpu_command *cmd = command_open();
+        op_attend(ops, cmd, s, q, queries, first, &segment, begin, end, cut.split_tokens, split, splits, o, ml);
+        command_run(cmd);
+        split += (end - begin + cut.split_tokens - 1) / cut.split_tokens;
+    }
+    struct activations y = {.n = queries, .cols = row, .f32 = buffer_output(4 * queries * row)};
+    struct gpu_command *cmd = command_open();
+    op_attend_merge(mixer_ops, cmd, s, o, ml, queries, splits, qg, &y);
+    command_run(cmd);
+    return y.f32;
+}
+
+static double *reference_attend(const struct attention *a, uint32_t queries)
+{
+    const struct attention_shape *s = &a->shape;
+    size_t dim = s->head_dim, group = s->heads / s->kv_heads;
+    double *y = calloc(queries * s->heads * dim, sizeof *y);
+    for (size_t t = 0; t < queries; t++)
+        for (size_t h = 0; h < s->heads; h++) {
+            size_t token = a->tokens - queries + t, kv_offset = h / group * dim;
+            double *out = y + (t * s->heads + h) * dim;
+            ref_attend(a->ref_q + (token * s->heads + h) * dim, a->ref_k + kv_offset, a->ref_v + kv_offset, token + 1,
+                       s->kv_heads * dim, dim, out);
+            for (size_t d = 0; d < dim; d++)
+                out[d] *= ref_sigmoid((double)buffer_data(a->qg)[((token * s->heads + h) * 2 + 1) * dim + d]);
+        }
+    return y;
+}
+
+static void expect_attend(struct attention_shape shape, uint32_t context, uint32_t queries, struct cut cut, double gain)
+{
+    struct attention a = attention_make(shape, context, 0, gain);
+    struct gpu_range y = attend(mixer_ops, &a, queries, cut);
+    double *want = reference_attend(&a, queries);
+    double tolerance = (shape.kv_f16 ? 1e-3 : 1e-5) * gain * gain;
+    assert_near("attention", buffer_data(y), want, queries * shape.heads * shape.head_dim, tolerance, 0);
+    free(want);
+    attention_free(&a);
+    mixer_test_teardown(NULL);
+}
+
+static void attend_agrees_with_reference(void **state)
+{
+    // The model's exact recall of the document is this sum.
+    static const uint32_t dims[] = {8, 32, 64, 96, 128, 256};
+    static const uint32_t contexts[][2] = {{5, 5}, {31, 31}, {33, 33}, {200, 4}, {300, 40}};
+    (void)state;
+    for (size_t i = 0; i < sizeof dims / sizeof *dims; i++)
+        for (size_t j = 0; j < sizeof contexts / sizeof *contexts; j++)
+            for (unsigned f16 = 0; f16 < 2; f16++)
+                if (!f16 || dims[i] % 64 == 0) // pipelines take long to compile
+                    expect_attend((struct attention_shape){4, 2, dims[i], 8, 1, f16}, contexts[j][0], contexts[j][1],
+                                  (struct cut){0}, 1);
+}
+
+static void attend_with_any_number_of_heads(void **state)
+{
+    // Rows of a workgroup are pairs of token and head: no ratio may mix them up.
+    static const uint32_t heads[][2] = {{1, 1}, {2, 2}, {3, 1}, {6, 2}, {5, 1}, {16, 2}, {12, 1}, {16, 1}};
+    (void)state;
+    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
+        struct attention_shape shape = {heads[i][0], heads[i][1], 32, 8, 1, false};
+        expect_attend(shape, 70, 70, (struct cut){0}, 1);
+        expect_attend(shape, 70, 1, (struct cut){0}, 1);
+        expect_attend(shape, 65, 1, (struct cut){0}, 1);
+        expect_attend(shape, 1, 1, (struct cut){0}, 1);
+    }
+}
+
+static void attend_with_large_scores(void **state)
+{
+    // Sharp heads have scores in the hundreds: the maximum must be subtracted before the exponential.
+    (void)state;
+    expect_attend((struct attention_shape){4, 2, 64, 16, 1, false}, 150, 20, (struct cut){0}, 4);
+    expect_attend((struct attention_shape){4, 2, 64, 16, 1, false}, 150, 20, (struct cut){64, 32}, 4);
+}
+
+static void attend_in_segments_and_runs(void **state)
+{
+    // How memory is cut into pieces must not show in the answer, also where a run has nothing visible for a row.
+    static const struct cut cuts[] = {{0, 32}, {0, 64}, {0, 96}, {32, 32}, {64, 32}, {96, 64}, {128, 0}};
+    (void)state;
+    struct attention_shape shape = {4, 2, 64, 16, 1, false};
+    for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
+        struct attention a = attention_make(shape, 230, 0, 1);
+        struct gpu_range whole = attend(mixer_ops, &a, 100, (struct cut){0}),
+                         parts = attend(mixer_ops, &a, 100, cuts[i]);
+        double *want = buffer_doubles(whole, 100 * 256);
+        assert_near("cut", buffer_data(parts), want, 100 * 256, 1e-6, 0);
+        free(want);
+        attention_free(&a);
+        mixer_test_teardown(NULL);
+    }
+}
+
+static void attend_is_the_same_alone_and_in_a_batch(void **state)
+{
+    // A token's result must not depend on which other tokens were computed with it.
+    (void)state;
+    struct attention_shape shape = {4, 2, 64, 16, 1, true};
+    struct attention a = attention_make(shape, 130, 0, 1);
+    struct gpu_range alone = attend(mixer_ops, &a, 1, (struct cut){0, 64}),
+                     batch = attend(mixer_ops, &a, 67, (struct cut){0, 64});
+    assert_same_floats("last token", buffer_data(alone), buffer_data(batch) + 66 * 256, 256);
+    attention_free(&a);
+}
+
+static void attend_variants_agree(void **state)
+{
+    // The variant that graphics cards run is tested on every device.
+    (void)state;
+    struct attention_shape shape = {16, 2, 64, 16, 1, true};
+    struct attention a = attention_make(shape, 150, 0, 2);
+    struct gpu_range one = attend(mixer_ops, &a, 20, (struct cut){0, 96});
+    struct gpu_range other = attend(mixer_ops_other(), &a, 20, (struct cut){0, 96});
+    double *want = buffer_doubles(one, 20 * 1024);
+    assert_near("variant", buffer_data(other), want, 20 * 1024, 1e-6, 0);
+    free(want);
+    attention_free(&a);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        mixer_unit_test(rope_store_agrees_with_reference),
+        mixer_unit_test(rope_is_exact_far_into_a_document),
+        mixer_unit_test(f16_storage_rounds_to_nearest_even),
+        mixer_unit_test(attend_agrees_with_reference),
+        mixer_unit_test(attend_with_any_number_of_heads),
+        mixer_unit_test(attend_with_large_scores),
+        mixer_unit_test(attend_in_segments_and_runs),
+        mixer_unit_test(attend_variants_agree),
+        mixer_unit_test(attend_is_the_same_alone_and_in_a_batch),
+    };
+    return cmocka_run_group_tests(tests, mixer_group_setup, mixer_group_teardown);
+}
