@@ -1,0 +1,488 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "runtime/base/mem.h"
+#include "runtime/text/merges.h"
+#include "runtime/text/nfc.h"
+#include "runtime/text/splitter.h"
+#include "runtime/text/tokenizer.h"
+#include "tests/text/text_data.h"
+
+static void expect_ids(const struct tokenizer *tokenizer, const char *text, size_t bytes, const json_t *wanted)
+{
+    int32_t *ids;
+    size_t count;
+    assert_int_equal(tokenizer_encode(tokenizer, text, bytes, true, &ids, &count), SLUICE_OK);
+    bool equal = count == json_array_size(wanted);
+    for (size_t i = 0; equal && i < count; i++)
+        equal = ids[i] == json_integer_value(json_array_get(wanted, i));
+    if (!equal)
+        print_error("ids differ for: %s\n", text);
+    assert_true(equal);
+    mem_free(ids);
+}
+
+static void expect_decoded(const struct tokenizer *tokenizer, const json_t *list, const json_t *wanted)
+{
+    size_t count = json_array_size(list), bytes;
+    int32_t *ids = calloc(count + 1, sizeof *ids);
+    for (size_t i = 0; i < count; i++)
+        ids[i] = (int32_t)json_integer_value(json_array_get(list, i));
+    char *text;
+    assert_int_equal(tokenizer_decode(tokenizer, ids, count, false, &text, &bytes), SLUICE_OK);
+    assert_int_equal(bytes, json_string_length(wanted));
+    assert_memory_equal(text, json_string_value(wanted), bytes);
+    mem_free(text);
+    free(ids);
+}
+
+static void expect_cases(const struct tokenizer *tokenizer, const char *name)
+{
+    json_t *cases = data_json_lines(name);
+    assert_true(json_array_size(cases) >= 295);
+    for (size_t i = 0; i < json_array_size(cases); i++) {
+        const json_t *one = json_array_get(cases, i), *text = json_object_get(one, "text");
+        expect_ids(tokenizer, json_string_value(text), json_string_length(text), json_object_get(one, "ids"));
+        expect_decoded(tokenizer, json_object_get(one, "ids"), json_object_get(one, "decoded"));
+    }
+    json_decref(cases);
+}
+
+// Turns ["a", "b"] merges into "a b" ones or the other way round.
+static void respell_merges(json_t *file)
+{
+    json_t *model = json_object_get(file, "model"), *merges = json_object_get(model, "merges"), *other = json_array();
+    for (size_t i = 0; i < json_array_size(merges); i++) {
+        const json_t *merge = json_array_get(merges, i);
+        const char *text = json_string_value(merge);
+        json_array_append_new(other, text ? json_pack("[s%, s]", text, strchr(text, ' ') - text, strchr(text, ' ') + 1)
+                                          : json_sprintf("%s %s", json_string_value(json_array_get(merge, 0)),
+                                                         json_string_value(json_array_get(merge, 1))));
+    }
+    json_object_set_new(model, "merges", other);
+}
+
+// A prompt would reach the model with other ids than those it was trained on.
+static void real_tokenizer_gives_the_ids_of_hugging_face(void **state)
+{
+    (void)state;
+    size_t bytes;
+    char *text = data_read("text/tokenizer.json.gz", &bytes);
+    struct tokenizer *tokenizer;
+    assert_int_equal(tokenizer_create(text, bytes, NULL, 0, &tokenizer), SLUICE_OK);
+    expect_cases(tokenizer, "text/tokenizer-cases.jsonl");
+    assert_int_equal(tokenizer_vocab_size(tokenizer), 151669);
+    assert_int_equal(tokenizer_find(tokenizer, "<|im_end|>"), 151645);
+    assert_int_equal(tokenizer_find(tokenizer, "</think>"), 151668);
+    assert_true(tokenizer_is_special(tokenizer, 151645));
+    assert_false(tokenizer_is_special(tokenizer, 151668));
+    tokenizer_destroy(tokenizer);
+    free(text);
+}
+
+// The tokenizer.json of Coder-Next spells its merges in the other way and would be refused or misread.
+static void both_spellings_of_merges_mean_the_same(void **state)
+{
+    (void)state;
+    size_t bytes;
+    char *text = data_read("../../tools/demo/tokenizer.json", &bytes);
+    json_t *file = json_loadb(text, bytes, 0, NULL);
+    for (int spelling = 0; spelling < 2; spelling++) {
+        struct tokenizer *tokenizer = data_tokenizer(file);
+        expect_cases(tokenizer, "text/demo-cases.jsonl");
+        tokenizer_destroy(tokenizer);
+        respell_merges(file);
+    }
+    json_decref(file);
+    free(text);
+}
+
+static size_t encode_small(const json_t *file, const char *text, bool added, int32_t *out, size_t room)
+{
+    struct tokenizer *tokenizer = data_tokenizer(file);
+    int32_t *ids;
+    size_t count;
+    assert_int_equal(tokenizer_encode(tokenizer, text, strlen(text), added, &ids, &count), SLUICE_OK);
+    memcpy(out, ids, (count < room ? count : room) * sizeof *ids);
+    mem_free(ids);
+    tokenizer_destroy(tokenizer);
+    return count;
+}
+
+// A tokenizer file with ignore_merges (as some re-quantised releases have) would give other ids.
+static void ignore_merges_takes_whole_words(void **state)
+{
+    (void)state;
+    static const char *const merges[] = {"b c", "a b", "ab c", NULL}; // b c goes first, so "abc" is never merged
+    int32_t ids[4];
+    json_t *file = data_small_tokenizer(merges);
+    assert_int_equal(encode_small(file, "abc", true, ids, 4), 2);
+    assert_int_equal(ids[0], 'a');
+    assert_int_equal(ids[1], 256);
+    json_object_set_new(json_object_get(file, "model"), "ignore_merges", json_true());
+    assert_int_equal(encode_small(file, "abc", true, ids, 4), 1);
+    assert_int_equal(ids[0], 258);
+    json_decref(file);
+}
+
+// A document that contains "<|im_end|>" could end the user's turn and speak as the system.
+static void added_tokens_are_text_when_asked(void **state)
+{
+    (void)state;
+    static const char *const merges[] = {NULL};
+    int32_t ids[32];
+    json_t *file = data_small_tokenizer(merges);
+    assert_int_equal(encode_small(file, "a<|im_end|>", true, ids, 32), 2);
+    assert_int_equal(ids[1], 257);
+    assert_int_equal(encode_small(file, "a<|im_end|>", false, ids, 32), 11);
+    assert_int_equal(ids[1], '<');
+    json_decref(file);
+}
+
+// Of <tool> and <tool_call>, or of tokens that overlap, the wrong one would be found.
+static void added_tokens_match_leftmost_and_longest(void **state)
+{
+    (void)state;
+    static const char *const merges[] = {NULL};
+    json_t *file = data_small_tokenizer(merges), *added = json_object_get(file, "added_tokens");
+    static const char *const more[] = {"<think>x", "hink>xy", "<", NULL};
+    for (int i = 0; more[i]; i++)
+        json_array_append_new(added, json_pack("{s:i, s:s}", "id", 300 + i, "content", more[i]));
+    int32_t ids[8];
+    assert_int_equal(encode_small(file, "<think>xy<thin", true, ids, 8), 7);
+    assert_int_equal(ids[0], 300);
+    assert_int_equal(ids[1], 'y');
+    assert_int_equal(ids[2], 302);
+    assert_int_equal(ids[3], 't');
+    json_decref(file);
+}
+
+// A file in another encoding would abort the program or be encoded differently from what its repaired text gives.
+static void invalid_bytes_become_replacement_characters(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *raw, *repaired;
+    } cases[] = {
+        {"a\xFFz", "a\xEF\xBF\xBDz"},
+        {"\xE4\xBDz", "\xEF\xBF\xBDz"},
+        {"\xED\xA0\x80", "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD"},
+        {"\xF0\x9F\x98", "\xEF\xBF\xBD"},
+        {"\xC0\xAF", "\xEF\xBF\xBD\xEF\xBF\xBD"},
+        {"\xE4\xE4\xBD\xA0", "\xEF\xBF\xBD\xE4\xBD\xA0"},
+    };
+    struct tokenizer *tokenizer = data_demo_tokenizer();
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        int32_t *raw, *repaired;
+        size_t raw_count, repaired_count;
+        assert_int_equal(tokenizer_encode(tokenizer, cases[i].raw, strlen(cases[i].raw), true, &raw, &raw_count), 0);
+        assert_int_equal(
+            tokenizer_encode(tokenizer, cases[i].repaired, strlen(cases[i].repaired), true, &repaired, &repaired_count),
+            0);
+        assert_int_equal(raw_count, repaired_count);
+        assert_memory_equal(raw, repaired, raw_count * sizeof *raw);
+        mem_free(raw);
+        mem_free(repaired);
+    }
+    tokenizer_destroy(tokenizer);
+}
+
+// U+180E counts as white space for PCRE2 but not for Hugging Face: Mongolian text would be cut elsewhere.
+static void mongolian_vowel_separator_is_no_space(void **state)
+{
+    (void)state;
+    static const char text[] = "\u182A\u180E \u2003x";
+    struct splitter *splitter;
+    struct splitter_run run;
+    size_t start, end;
+    assert_int_equal(splitter_create("[^\\s]+|\\s+", 10, &splitter), SLUICE_OK);
+    assert_int_equal(splitter_run_init(&run, splitter), SLUICE_OK);
+    splitter_run_start(&run, (const uint8_t *)text, strlen(text));
+    assert_int_equal(splitter_run_next(&run, &start, &end), SLUICE_OK);
+    assert_int_equal(end, 6);
+    assert_int_equal(splitter_run_next(&run, &start, &end), SLUICE_OK);
+    assert_int_equal(end, 10);
+    splitter_run_finish(&run);
+    splitter_destroy(splitter);
+}
+
+// Distributions have PCRE2 with older tables than the Hugging Face library: Chinese characters of 2023 would be cut off.
+static void letters_of_newer_unicode_are_letters(void **state)
+{
+    (void)state;
+    static const char pattern[] = "[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}|\\s|.";
+    static const char text[] = " a\U0002EBF0b\U0001E5F1\U0001E4F0c";
+    static const size_t ends[] = {7, 11, 15, 16};
+    struct splitter *splitter;
+    struct splitter_run run;
+    size_t start, end;
+    assert_int_equal(splitter_create(pattern, strlen(pattern), &splitter), SLUICE_OK);
+    assert_int_equal(splitter_run_init(&run, splitter), SLUICE_OK);
+    splitter_run_start(&run, (const uint8_t *)text, strlen(text));
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(splitter_run_next(&run, &start, &end), SLUICE_OK);
+        assert_int_equal(end, ends[i]);
+    }
+    assert_int_equal(splitter_run_next(&run, &start, &end), SLUICE_PENDING);
+    splitter_run_finish(&run);
+    splitter_destroy(splitter);
+}
+
+// Text that an expression does not match, or matches emptily, would be lost.
+static void splitter_gives_all_of_the_text(void **state)
+{
+    (void)state;
+    static const char *const patterns[] = {"b", "b*", "(?=b)", "\\s+", "x", "$"};
+    static const char text[] = "aabbcb\u00E9 bb";
+    for (size_t i = 0; i < sizeof patterns / sizeof patterns[0]; i++) {
+        struct splitter *splitter;
+        struct splitter_run run;
+        assert_int_equal(splitter_create(patterns[i], strlen(patterns[i]), &splitter), SLUICE_OK);
+        assert_int_equal(splitter_run_init(&run, splitter), SLUICE_OK);
+        splitter_run_start(&run, (const uint8_t *)text, strlen(text));
+        size_t start, end, done = 0;
+        while (splitter_run_next(&run, &start, &end) == SLUICE_OK) {
+            assert_int_equal(start, done);
+            assert_true(end > start);
+            done = end;
+        }
+        assert_int_equal(done, strlen(text));
+        splitter_run_finish(&run);
+        splitter_destroy(splitter);
+    }
+}
+
+// An expression from a hostile file could keep the program busy for ever.
+static void splitter_gives_up_on_exponential_expressions(void **state)
+{
+    (void)state;
+    static const char pattern[] = "(?:(a|aa)+)+[bc]";
+    static char text[200];
+    memset(text, 'a', sizeof text);
+    struct splitter *splitter;
+    struct splitter_run run;
+    size_t start, end;
+    assert_int_equal(splitter_create(pattern, strlen(pattern), &splitter), SLUICE_OK);
+    assert_int_equal(splitter_run_init(&run, splitter), SLUICE_OK);
+    splitter_run_start(&run, (const uint8_t *)text, sizeof text);
+    assert_int_equal(splitter_run_next(&run, &start, &end), SLUICE_ERR_UNSUPPORTED);
+    splitter_run_finish(&run);
+    splitter_destroy(splitter);
+}
+
+// Long runs need more backtracking points than the machine code's stack holds; they must not be dropped or refused.
+static void splitter_survives_a_full_machine_code_stack(void **state)
+{
+    (void)state;
+    static const char pattern[] = "(?:a|b)*c|a";
+    enum { BYTES = 60000 };
+    char *text = malloc(BYTES);
+    memset(text, 'a', BYTES);
+    text[BYTES - 1] = 'c';
+    struct splitter *splitter;
+    struct splitter_run run;
+    size_t start, end;
+    assert_int_equal(splitter_create(pattern, strlen(pattern), &splitter), SLUICE_OK);
+    assert_int_equal(splitter_run_init(&run, splitter), SLUICE_OK);
+    splitter_run_start(&run, (const uint8_t *)text, BYTES);
+    assert_int_equal(splitter_run_next(&run, &start, &end), SLUICE_OK);
+    assert_int_equal(end, BYTES);
+    splitter_run_finish(&run);
+    splitter_destroy(splitter);
+    free(text);
+}
+
+static uint64_t merge_steps(const struct merges *merges, size_t count)
+{
+    struct merge_work work = {0};
+    int32_t *ids = calloc(count, sizeof *ids);
+    for (size_t i = 0; i < count; i++)
+        ids[i] = 1;
+    size_t left = count;
+    assert_int_equal(merges_apply(merges, &work, ids, &left), SLUICE_OK);
+    uint64_t steps = work.steps;
+    merge_work_finish(&work);
+    free(ids);
+    return steps;
+}
+
+// A megabyte of one letter (a damaged scan, a base64 block) would take hours.
+static void merging_takes_linear_time(void **state)
+{
+    (void)state;
+    struct merges merges;
+    assert_int_equal(merges_init(&merges, 16), SLUICE_OK);
+    for (int32_t i = 0; i < 5; i++) // 1 1 -> 2, 2 2 -> 3, ...
+        merges_put(&merges, i + 1, i + 1, (uint32_t)i, i + 2);
+    uint64_t small = merge_steps(&merges, 1 << 12), large = merge_steps(&merges, 1 << 18);
+    assert_true(large < small * 64 * 3); // 64 times the text, and the heap is 2.5 times as high in the worst case
+    merges_finish(&merges);
+}
+
+// The two ways of merging (short and long words) must agree, or an id would depend on the length of its word.
+static void short_and_long_words_merge_alike(void **state)
+{
+    (void)state;
+    struct merges merges;
+    struct merge_work work = {0};
+    assert_int_equal(merges_init(&merges, 64), SLUICE_OK);
+    for (int32_t i = 0; i < 40; i++)
+        merges_put(&merges, (i * 7) % 12, (i * 5 + i / 12) % 12, (uint32_t)((i * 23) % 40), 4 + i % 8);
+    uint64_t seed = 1;
+    for (int round = 0; round < 2000; round++) {
+        int32_t shorter[24], longer[64];
+        size_t short_count = 1 + data_random(&seed) % 24, long_count = short_count + 40;
+        for (size_t i = 0; i < short_count; i++)
+            shorter[i] = longer[i] = (int32_t)(data_random(&seed) % 4);
+        for (size_t i = short_count; i < long_count; i++)
+            longer[i] = 1000; // merges with nothing
+        assert_int_equal(merges_apply(&merges, &work, shorter, &short_count), SLUICE_OK);
+        assert_int_equal(merges_apply(&merges, &work, longer, &long_count), SLUICE_OK);
+        assert_int_equal(long_count, short_count + 40);
+        assert_memory_equal(shorter, longer, short_count * sizeof *shorter);
+    }
+    merge_work_finish(&work);
+    merges_finish(&merges);
+}
+
+// A megabyte of white space, of one letter, or of marks in the wrong order must go through; each once took quadratic
+// time in some library underneath, so that this test would not end.
+static void long_runs_are_encoded(void **state)
+{
+    (void)state;
+    static const char *const units[] = {
+        " ", "a", "\n", " \n", "\u0301\u0316", "\u4F60", "<", "'s", "\u1100\u1161\u11A8"};
+    enum { BYTES = 1 << 20 };
+    struct tokenizer *tokenizer = data_demo_tokenizer();
+    char *text = malloc(BYTES);
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+        size_t unit = strlen(units[i]), bytes = BYTES / unit * unit;
+        for (size_t at = 0; at < bytes; at += unit)
+            memcpy(text + at, units[i], unit);
+        int32_t *ids;
+        size_t count;
+        assert_int_equal(tokenizer_encode(tokenizer, text, bytes, true, &ids, &count), SLUICE_OK);
+        mem_free(ids);
+    }
+    free(text);
+    tokenizer_destroy(tokenizer);
+}
+
+// Text of one megabyte is normalised in chunks; a chunk border could separate a letter from its accent.
+static void normalisation_does_not_depend_on_chunks(void **state)
+{
+    (void)state;
+    static const char *const units[] = {"\u304B\u3099", "\u0435\u0308", "\u1100\u1161\u11A8", "\u09C7\u09BE"};
+    static const char *const composed[] = {"\u304C", "\u0451", "\uAC01", "\u09CB"};
+    for (size_t i = 0; i < 4; i++) {
+        struct text_buffer text = {0}, out = {0};
+        for (int j = 0; j < 20000; j++)
+            assert_int_equal(text_buffer_append_string(&text, units[i]), SLUICE_OK);
+        assert_int_equal(nfc_append(&out, (const uint8_t *)text.data, text.bytes), SLUICE_OK);
+        size_t unit = strlen(composed[i]);
+        assert_int_equal(out.bytes, 20000 * unit);
+        for (size_t at = 0; at < out.bytes; at += unit)
+            assert_memory_equal(out.data + at, composed[i], unit);
+        text_buffer_finish(&text);
+        text_buffer_finish(&out);
+    }
+}
+
+static void expect_round_trip(const struct tokenizer *tokenizer, const char *text, size_t bytes)
+{
+    int32_t *ids, *again;
+    size_t count, again_count, decoded_bytes;
+    char *decoded;
+    assert_int_equal(tokenizer_encode(tokenizer, text, bytes, true, &ids, &count), SLUICE_OK);
+    assert_int_equal(tokenizer_decode(tokenizer, ids, count, false, &decoded, &decoded_bytes), SLUICE_OK);
+    assert_int_equal(tokenizer_encode(tokenizer, decoded, decoded_bytes, true, &again, &again_count), SLUICE_OK);
+    assert_int_equal(count, again_count);
+    assert_memory_equal(ids, again, count * sizeof *ids);
+    mem_free(ids);
+    mem_free(again);
+    mem_free(decoded);
+}
+
+// Text that comes back from the model and is sent again must be the same tokens: it would miss the prompt cache.
+static void random_bytes_round_trip(void **state)
+{
+    (void)state;
+    struct tokenizer *tokenizer = data_demo_tokenizer();
+    uint64_t seed = 20260101;
+    for (int round = 0; round < 3000; round++) {
+        char text[64];
+        size_t bytes = data_random(&seed) % sizeof text;
+        bool ascii = round % 2;
+        for (size_t i = 0; i < bytes; i++)
+            text[i] = (char)(ascii ? " \n<>|im_endab'S.1\t"[data_random(&seed) % 18] : (char)data_random(&seed));
+        expect_round_trip(tokenizer, text, bytes);
+    }
+    tokenizer_destroy(tokenizer);
+}
+
+// Calling code would read outside the table.
+static void ids_outside_the_vocabulary_are_refused(void **state)
+{
+    (void)state;
+    struct tokenizer *tokenizer = data_demo_tokenizer();
+    static const int32_t bad[] = {-1, 2048, INT32_MAX, INT32_MIN};
+    for (size_t i = 0; i < 4; i++) {
+        char *text;
+        size_t bytes;
+        const uint8_t *token;
+        assert_int_equal(tokenizer_decode(tokenizer, &bad[i], 1, false, &text, &bytes), SLUICE_ERR_ARGUMENT);
+        assert_null(text);
+        assert_false(tokenizer_token_bytes(tokenizer, bad[i], &token, &bytes));
+        assert_false(tokenizer_has(tokenizer, bad[i]));
+        assert_false(tokenizer_is_special(tokenizer, bad[i]));
+    }
+    assert_int_equal(tokenizer_find(tokenizer, "no such token"), -1);
+    assert_int_equal(tokenizer_find(tokenizer, ""), -1);
+    tokenizer_destroy(tokenizer);
+}
+
+// The answer's text would contain "<|im_end|>".
+static void special_tokens_can_be_left_out(void **state)
+{
+    (void)state;
+    struct tokenizer *tokenizer = data_demo_tokenizer();
+    int32_t ids[] = {tokenizer_find(tokenizer, "a"), tokenizer_find(tokenizer, "<|im_end|>")};
+    char *text;
+    size_t bytes;
+    assert_int_equal(tokenizer_decode(tokenizer, ids, 2, true, &text, &bytes), SLUICE_OK);
+    assert_string_equal(text, "a");
+    mem_free(text);
+    assert_int_equal(tokenizer_decode(tokenizer, ids, 2, false, &text, &bytes), SLUICE_OK);
+    assert_string_equal(text, "a<|im_end|>");
+    mem_free(text);
+    tokenizer_destroy(tokenizer);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(real_tokenizer_gives_the_ids_of_hugging_face),
+        cmocka_unit_test(both_spellings_of_merges_mean_the_same),
+        cmocka_unit_test(ignore_merges_takes_whole_words),
+        cmocka_unit_test(added_tokens_are_text_when_asked),
+        cmocka_unit_test(added_tokens_match_leftmost_and_longest),
+        cmocka_unit_test(invalid_bytes_become_replacement_characters),
+        cmocka_unit_test(mongolian_vowel_separator_is_no_space),
+        cmocka_unit_test(letters_of_newer_unicode_are_letters),
+        cmocka_unit_test(splitter_gives_all_of_the_text),
+        cmocka_unit_test(splitter_gives_up_on_exponential_expressions),
+        cmocka_unit_test(splitter_survives_a_full_machine_code_stack),
+        cmocka_unit_test(merging_takes_linear_time),
+        cmocka_unit_test(short_and_long_words_merge_alike),
+        cmocka_unit_test(long_runs_are_encoded),
+        cmocka_unit_test(normalisation_does_not_depend_on_chunks),
+        cmocka_unit_test(random_bytes_round_trip),
+        cmocka_unit_test(ids_outside_the_vocabulary_are_refused),
+        cmocka_unit_test(special_tokens_can_be_left_out),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,218 @@
+// `sluice tokenize`: text, token ids and conversations, one line of JSON in, one line of JSON out.
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/mem.h"
+#include "runtime/text/json_text.h"
+#include "tools/cli.h"
+#include "tools/commands.h"
+#include "tools/text_load.h"
+
+struct tokenize {
+    struct text_bundle text;
+    const char *template_name; // NULL: the model's own
+    bool decode;
+};
+
+static enum sluice_status no_memory(void)
+{
+    return error_set(SLUICE_ERR_MEMORY, "out of memory");
+}
+
+// ---- kinds of lines: each makes the answer, an object that the caller releases
+
+static enum sluice_status ids_to_json(const int32_t *ids, size_t count, json_t **array)
+{
+    *array = json_array();
+    for (size_t i = 0; *array && i < count; i++)
+        if (json_array_append_new(*array, json_integer(ids[i])) < 0)
+            return no_memory(); // the caller releases the array
+    return *array ? SLUICE_OK : no_memory();
+}
+
+static enum sluice_status encode(struct tokenize *t, const char *text, size_t bytes, bool added_tokens, json_t **ids)
+{
+    int32_t *list;
+    size_t count;
+    *ids = NULL;
+    enum sluice_status status = tokenizer_encode(t->text.tokenizer, text, bytes, added_tokens, &list, &count);
+    if (status < 0)
+        return status;
+    status = ids_to_json(list, count, ids);
+    mem_free(list);
+    return status;
+}
+
+static enum sluice_status answer_text(struct tokenize *t, const json_t *text, bool added_tokens, json_t **answer)
+{
+    json_t *ids = NULL;
+    enum sluice_status status;
+    if (!json_is_string(text))
+        return error_set(SLUICE_ERR_ARGUMENT, "\"text\" is not a string");
+    TRY(encode(t, json_string_value(text), json_string_length(text), added_tokens, &ids));
+    *answer = json_pack("{s:O}", "ids", ids);
+    TRY(*answer ? SLUICE_OK : no_memory());
+fail:
+    json_decref(ids);
+    return status;
+}
+
+static enum sluice_status read_ids(const json_t *list, int32_t *ids)
+{
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *id = json_array_get(list, i);
+        if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) > INT32_MAX)
+            return error_set(SLUICE_ERR_ARGUMENT, "number %zu of the ids is not a token id", i);
+        ids[i] = (int32_t)json_integer_value(id);
+    }
+    return SLUICE_OK;
+}
+
+static enum sluice_status answer_ids(struct tokenize *t, const json_t *list, bool skip_special, json_t **answer)
+{
+    char *text = NULL;
+    size_t bytes;
+    enum sluice_status status;
+    if (!json_is_array(list))
+        return error_set(SLUICE_ERR_ARGUMENT, "\"ids\" is not a list");
+    int32_t *ids = mem_alloc(json_array_size(list), sizeof *ids);
+    TRY(ids ? SLUICE_OK : SLUICE_ERR_MEMORY);
+    TRY(read_ids(list, ids));
+    TRY(tokenizer_decode(t->text.tokenizer, ids, json_array_size(list), skip_special, &text, &bytes));
+    *answer = json_pack("{s:o}", "text", json_stringn(text, bytes));
+    TRY(*answer ? SLUICE_OK : no_memory());
+fail:
+    mem_free(text);
+    mem_free(ids);
+    return status;
+}
+
+static enum sluice_status answer_messages(struct tokenize *t, const json_t *line, json_t **answer)
+{
+    char *text = NULL;
+    size_t bytes;
+    json_t *ids = NULL;
+    enum sluice_status status;
+    bool prompt = !json_is_false(json_object_get(line, "add_generation_prompt"));
+    TRY(text_choose_template(&t->text, t->template_name));
+    TRY(chat_render(t->text.template, json_object_get(line, "messages"), json_object_get(line, "tools"), prompt, &text,
+                    &bytes));
+    TRY(encode(t, text, bytes, true, &ids));
+    *answer = json_pack("{s:o, s:O}", "text", json_stringn(text, bytes), "ids", ids);
+    TRY(*answer ? SLUICE_OK : no_memory());
+fail:
+    mem_free(text);
+    json_decref(ids);
+    return status;
+}
+
+static enum sluice_status answer_line(struct tokenize *t, const json_t *line, json_t **answer)
+{
+    const json_t *text = json_object_get(line, "text"), *ids = json_object_get(line, "ids");
+    if (t->decode && json_is_array(line))
+        return answer_ids(t, line, false, answer);
+    if (json_object_get(line, "messages"))
+        return answer_messages(t, line, answer);
+    if (ids)
+        return answer_ids(t, ids, json_is_true(json_object_get(line, "skip_special")), answer);
+    if (text)
+        return answer_text(t, text, !json_is_false(json_object_get(line, "added_tokens")), answer);
+    return error_set(SLUICE_ERR_ARGUMENT,
+                     t->decode ? "neither a list of ids nor an object with \"text\", \"ids\" or \"messages\""
+                               : "not an object with \"text\", \"ids\" or \"messages\"");
+}
+
+// ---- input and output
+
+static enum sluice_status print_answer(const json_t *answer)
+{
+    if (json_dumpf(answer, stdout, 0) < 0 || putchar('\n') == EOF || fflush(stdout) != 0)
+        return error_set(SLUICE_ERR_IO, "cannot write the output: %s", strerror(errno));
+    return SLUICE_OK;
+}
+
+static enum sluice_status handle_line(struct tokenize *t, const char *text, size_t bytes)
+{
+    json_t *line, *answer = NULL;
+    enum sluice_status status = json_text_parse(text, bytes, "the line", &line);
+    if (status < 0)
+        return status;
+    TRY(answer_line(t, line, &answer));
+    TRY(print_answer(answer));
+fail:
+    json_decref(line);
+    json_decref(answer);
+    return status;
+}
+
+static bool is_blank(const char *text, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++)
+        if (!memchr(" \t\r\n", text[i], 4))
+            return false;
+    return true;
+}
+
+static enum sluice_status handle_input(struct tokenize *t)
+{
+    char *line = NULL;
+    size_t capacity = 0;
+    ssize_t bytes;
+    enum sluice_status status = SLUICE_OK;
+    for (uint64_t number = 1; status == SLUICE_OK && (bytes = getline(&line, &capacity, stdin)) >= 0; number++) {
+        if (is_blank(line, (size_t)bytes))
+            continue;
+        status = handle_line(t, line, (size_t)bytes);
+        if (status < 0)
+            error_prefix(status, "line %" PRIu64, number);
+    }
+    if (status == SLUICE_OK && ferror(stdin))
+        status = error_set(SLUICE_ERR_IO, "cannot read the input: %s", strerror(errno));
+    free(line);
+    return status;
+}
+
+int cmd_tokenize(int argc, char **argv)
+{
+    struct tokenize t = {0};
+    const struct cli_option options[] = {
+        {"decode", 'd', NULL, "lines may also be bare lists of ids", cli_parse_flag, &t.decode},
+        {"template", 't', "NAME", "chat template: instruct, thinking or coder", cli_parse_text, &t.template_name},
+    };
+    const struct cli_command command = {
+        .name = "tokenize",
+        .arguments = "MODEL",
+        .about = "Answers each line of JSON on the standard input by one line of JSON. MODEL is a container, a\n"
+                 "directory of Hugging Face, or a tokenizer.json.\n\n"
+                 "  {\"text\": TEXT}          {\"ids\": [...]}             (\"added_tokens\": false: control tokens "
+                 "are text)\n"
+                 "  {\"ids\": [...]}          {\"text\": TEXT}             (\"skip_special\": true: control tokens are "
+                 "left out)\n"
+                 "  {\"messages\": [...]}     {\"text\": ..., \"ids\": ...}  (with \"tools\" and "
+                 "\"add_generation_prompt\", the\n"
+                 "                                                     latter true unless given)\n\n"
+                 "A line that cannot be answered ends the command with its number and the reason.",
+        .options = options,
+        .option_count = sizeof options / sizeof *options,
+        .positional_min = 1,
+        .positional_max = 1,
+    };
+    const char *path;
+    int exit_status;
+    if (!cli_parse(&command, argc, argv, &path, &exit_status))
+        return exit_status;
+    cli_log_start(false);
+    enum sluice_status status = text_load(path, &t.text);
+    if (status == SLUICE_OK && t.template_name)
+        status = text_choose_template(&t.text, t.template_name);
+    if (status == SLUICE_OK)
+        status = handle_input(&t);
+    if (status < 0)
+        exit_status = cli_fail(status);
+    text_bundle_finish(&t.text);
+    return exit_status;
+}
