@@ -1,0 +1,100 @@
+// The engine and its sessions, as the files of runtime/model share them.
+#ifndef SLUICE_MODEL_ENGINE_INTERNAL_H
+#define SLUICE_MODEL_ENGINE_INTERNAL_H
+
+#include "offload/container.h"
+#include "runtime/model/cache.h"
+#include "runtime/model/config.h"
+#include "runtime/model/pager.h"
+#include "runtime/model/scratch.h"
+#include "runtime/model/weights.h"
+#include "runtime/sluice.h"
+
+struct sluice_session {
+    struct sluice_engine *engine;
+    bool in_use;
+    uint32_t tokens; // length of the sequence
+    struct cache cache;
+    bool has_logits;
+    float *logits; // [vocab], owned
+};
+
+enum { DOCUMENTS_MAX = 16 };
+
+// What tests change about the world; zero: nothing.
+struct engine_hooks {
+    uint64_t max_buffer_bytes;          // largest buffer and binding the device is said to have
+    bool no_import;                     // host memory cannot be imported into the device
+    const struct reader_faults *faults; // of the drive; must outlive the engine
+};
+
+// sluice_open in a changed world.
+enum sluice_status engine_open_hooked(const char *path, const struct sluice_options *options,
+                                      const struct engine_hooks *hooks, struct sluice_engine **engine);
+
+struct sluice_engine {
+    struct sluice_options options;
+    struct engine_hooks hooks;
+    struct sluice_model model;
+    struct model_config config;
+    struct container *container;
+    struct gpu_device *device;
+    struct ops *ops;
+    struct weights weights;
+    struct scratch scratch;
+    struct pager *pager; // NULL if no layer has experts
+    struct sluice_session sessions[SLUICE_SESSIONS_MAX];
+
+    uint32_t *expert_lists;         // [experts + 1]: the experts of the sweep under way, owned
+    struct routing *routings;       // [block_count]: moe.c's lists, owned
+    struct pass_block *pass_blocks; // [block_count]: of the pass under way, owned
+
+    struct {
+        char *name, *text;
+        size_t bytes;
+    } documents[DOCUMENTS_MAX]; // copies handed out so far
+    unsigned document_count;
+
+    struct gpu_usage usage_base; // statistics are counted from here
+    struct pager_statistics pager_base;
+};
+
+// A run of tokens of one session: rows [row, row + tokens) of the block, at positions [position, position + tokens).
+struct run {
+    struct sluice_session *session;
+    uint32_t row, tokens, position;
+};
+
+// What a block of the scratch holds.
+struct pass_block {
+    uint32_t rows;
+    uint32_t run_count;
+    struct run runs[SLUICE_SESSIONS_MAX];
+};
+
+// What one forward pass works on: `block_count` blocks of the scratch. A prefill has one run per block, of one session;
+// a decode has one block with one run of one token per session.
+struct pass {
+    struct sluice_engine *engine;
+    uint32_t block_count;
+    struct pass_block *blocks; // [block_count]
+    bool is_prefill;
+    const struct sluice_tap *tap;
+    bool (*progress)(void *user, double done);
+    void *progress_user;
+};
+
+// forward.c: embeds, runs all layers, and leaves the residual stream in the blocks' h.
+enum sluice_status forward_layers(struct pass *pass);
+
+// forward.c: logits of rows [row, row + count) of a block, count <= scratch.logit_rows, in scratch.logits once *tick is
+// complete.
+enum sluice_status forward_logits(struct sluice_engine *engine, uint32_t block, uint32_t row, uint32_t count,
+                                  uint64_t *tick);
+
+// moe.c: the routed experts of `layer` for all blocks; h += their weighted sum. The router's results are complete.
+enum sluice_status moe_create(struct sluice_engine *engine); // host-side lists
+void moe_finish(struct sluice_engine *engine);
+enum sluice_status moe_layer(struct pass *pass, uint32_t layer);
+
+#endif

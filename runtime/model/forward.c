@@ -1,0 +1,355 @@
+// The forward pass, layer by layer over all tokens of the pass.
+//
+//   per sub-batch:  h += mixer(norm(h));  x = norm(h);  route(x);  h += shared expert(x)  or  h += dense(x)
+//   per layer:      h += routed experts(x)                                               moe.c
+//
+// A layer's sub-batches are recorded and submitted one after the other, so that the device is never without work while
+// the host records; the host waits once per layer, for the router's choice.
+#include <string.h>
+
+#include "runtime/base/check.h"
+#include "runtime/model/engine_internal.h"
+
+static uint32_t pitch(uint32_t width)
+{
+    return (width + ROW_PITCH_FLOATS - 1) / ROW_PITCH_FLOATS * ROW_PITCH_FLOATS;
+}
+
+// Everything about one sub-batch: rows [row, row + rows) of the block.
+struct sub_batch {
+    struct sluice_engine *engine;
+    struct gpu_command *cmd;
+    struct scratch_block *block;
+    uint32_t row, rows;
+    uint32_t run_count;
+    struct run runs[SLUICE_SESSIONS_MAX]; // rows counted from the sub-batch's start
+    struct gpu_range h;
+};
+
+// Rows of a run in an array of the sub-batch. Several runs are bound one by one and therefore lie `pitch` apart.
+static struct gpu_range run_rows(const struct sub_batch *b, struct gpu_range range, const struct run *run,
+                                 uint32_t width)
+{
+    if (b->run_count == 1)
+        return range;
+    uint64_t offset = 4ull * run->row * pitch(width);
+    return gpu_range_part(range, offset, 4ull * run->tokens * pitch(width));
+}
+
+static uint32_t row_stride(const struct sub_batch *b, uint32_t width)
+{
+    return b->run_count == 1 ? width : pitch(width);
+}
+
+// The runs' rows of `mixed`, which lie apart, become contiguous for the matrix that follows; and their 8-bit form.
+static struct activations gather_mixed(struct sub_batch *b, struct gpu_range apart, uint32_t apart_width,
+                                       uint32_t width)
+{
+    struct activations mixed = activations_cols(&b->engine->scratch.mixed, b->rows, width);
+    for (uint32_t i = 0; i < b->run_count; i++)
+        gpu_copy(b->cmd, gpu_range_part(run_rows(b, apart, &b->runs[i], apart_width), 0, 4ull * width),
+                 gpu_range_part(mixed.f32, 4ull * i * width, 4ull * width));
+    op_quantize_q8(b->engine->ops, b->cmd, &mixed);
+    return mixed;
+}
+
+// --- mixers ---------------------------------------------------------------------------------------------------------
+
+static void linear_mixer(struct sub_batch *b, const struct weights_layer *w, uint32_t layer)
+{
+    struct sluice_engine *e = b->engine;
+    const struct model_config *c = &e->config;
+    struct scratch *s = &e->scratch;
+    struct activations x = activations_rows(&s->normed, b->rows);
+    struct delta_shape shape = {
+        .key_heads = c->linear_key_heads,
+        .value_heads = c->linear_value_heads,
+        .key_dim = c->linear_key_dim,
+        .value_dim = c->linear_value_dim,
+        .conv_taps = c->conv_taps,
+    };
+    uint32_t qkvz = model_qkvz_rows(c), ba = model_ba_rows(c), out = model_linear_value_dim(c);
+    op_matmul(e->ops, b->cmd, &w->qkvz, &x, s->wide, row_stride(b, qkvz), false);
+    op_matmul(e->ops, b->cmd, &w->ba, &x, s->ba, row_stride(b, ba), false);
+    struct activations mixed = activations_cols(&s->mixed, b->rows, out);
+    for (uint32_t i = 0; i < b->run_count; i++) {
+        const struct run *run = &b->runs[i];
+        const struct cache_layer *cache = &run->session->cache.layers[layer];
+        struct gpu_range wide = run_rows(b, s->wide, run, qkvz);
+        struct gpu_range conv = run_rows(b, s->conv, run, model_conv_channels(c));
+        struct gpu_range delta = run_rows(b, s->delta, run, out);
+        op_conv_seq(e->ops, b->cmd, &shape, wide, run->tokens, w->conv, cache->conv, conv);
+        op_delta_scan(e->ops, b->cmd, &shape, conv, run_rows(b, s->ba, run, ba), run->tokens, w->a_log, w->dt_bias,
+                      cache->state, delta);
+        struct activations y = mixed;
+        if (b->run_count > 1) // into the run's own, separately bound rows
+            y = (struct activations){.n = run->tokens, .cols = out, .f32 = conv};
+        op_delta_norm(e->ops, b->cmd, &shape, delta, wide, w->linear_norm, c->norm_eps, &y);
+    }
+    if (b->run_count > 1)
+        mixed = gather_mixed(b, s->conv, model_conv_channels(c), out);
+    op_matmul(e->ops, b->cmd, &w->linear_out, &mixed, b->h, c->hidden_size, true);
+}
+
+// Attention of `run` over everything in its cache: one partial result per segment, or when decoding per split.
+static void attend(struct sub_batch *b, const struct run *run, const struct cache_layer *cache,
+                   const struct attention_shape *shape, struct gpu_range q, struct gpu_range qg,
+                   const struct activations *y)
+{
+    struct sluice_engine *e = b->engine;
+    struct scratch *s = &e->scratch;
+    uint32_t end = run->position + run->tokens, splits = 0;
+    bool decode = run->tokens == 1;
+    for (uint32_t i = 0; i < cache->segment_count && cache->segments[i].first < end; i++) {
+        const struct kv_segment *segment = &cache->segments[i];
+        uint32_t stop = end < segment->first + segment->capacity ? end : segment->first + segment->capacity;
+        splits += decode ? (stop - segment->first + s->split_tokens - 1) / s->split_tokens : 1;
+    }
+    CHECK(run->tokens * splits <= s->partial_rows);
+    uint32_t split = 0;
+    for (uint32_t i = 0; split < splits; i++) {
+        const struct kv_segment *segment = &cache->segments[i];
+        uint32_t stop = end < segment->first + segment->capacity ? end : segment->first + segment->capacity;
+        uint32_t split_tokens = decode ? s->split_tokens : segment->capacity;
+        op_attend(e->ops, b->cmd, shape, q, run->tokens, run->position, segment, segment->first, stop, split_tokens,
+                  split, splits, s->partial_o, s->partial_ml);
+        split += decode ? (stop - segment->first + split_tokens - 1) / split_tokens : 1;
+    }
+    op_attend_merge(e->ops, b->cmd, shape, s->partial_o, s->partial_ml, run->tokens, splits, qg, y);
+}
+
+static void full_mixer(struct sub_batch *b, const struct weights_layer *w, uint32_t layer)
+{
+    struct sluice_engine *e = b->engine;
+    const struct model_config *c = &e->config;
+    struct scratch *s = &e->scratch;
+    struct activations x = activations_rows(&s->normed, b->rows);
+    struct attention_shape shape = {
+        .heads = c->heads,
+        .kv_heads = c->kv_heads,
+        .head_dim = c->head_dim,
+        .rotary_dim = c->rotary_dim,
+        .rotary_scale = e->weights.rotary_scale,
+        .kv_f16 = e->options.kv == SLUICE_KV_F16,
+    };
+    uint32_t qg_rows = model_qg_rows(c), kv = model_kv_dim(c), out = model_attention_dim(c);
+    op_matmul(e->ops, b->cmd, &w->q, &x, s->wide, row_stride(b, qg_rows), false);
+    op_matmul(e->ops, b->cmd, &w->k, &x, s->k, row_stride(b, kv), false);
+    op_matmul(e->ops, b->cmd, &w->v, &x, s->v, row_stride(b, kv), false);
+    struct activations mixed = activations_cols(&s->mixed, b->rows, out);
+    for (uint32_t i = 0; i < b->run_count; i++) {
+        const struct run *run = &b->runs[i];
+        const struct cache_layer *cache = &run->session->cache.layers[layer];
+        struct gpu_range qg = run_rows(b, s->wide, run, qg_rows), q = run_rows(b, s->q, run, out);
+        for (uint32_t j = 0; j < cache->segment_count; j++) {
+            const struct kv_segment *segment = &cache->segments[j];
+            if (segment->first >= run->position + run->tokens || segment->first + segment->capacity <= run->position)
+                continue;
+            op_rope_store(e->ops, b->cmd, &shape, qg, run_rows(b, s->k, run, kv), run_rows(b, s->v, run, kv), w->q_norm,
+                          w->k_norm, c->norm_eps, e->weights.frequencies, run->tokens, run->position, segment, q);
+        }
+        struct activations y = mixed;
+        if (b->run_count > 1) // q is not needed any more once its attention is done
+            y = (struct activations){.n = run->tokens, .cols = out, .f32 = q};
+        attend(b, run, cache, &shape, q, qg, &y);
+    }
+    if (b->run_count > 1)
+        mixed = gather_mixed(b, s->q, out, out);
+    op_matmul(e->ops, b->cmd, &w->attention_out, &mixed, b->h, c->hidden_size, true);
+}
+
+// --- feed-forward ---------------------------------------------------------------------------------------------------
+
+// y = down(swiglu(x)); `accumulate`: y += .
+static void ffn(struct sub_batch *b, const struct weights_ffn *w, const struct activations *x, struct gpu_range y,
+                bool accumulate)
+{
+    struct sluice_engine *e = b->engine;
+    struct activations inter = activations_cols(&e->scratch.inter, b->rows, w->inter);
+    op_gate_up(e->ops, b->cmd, &w->gate_up, w->inter, x, &inter);
+    op_matmul(e->ops, b->cmd, &w->down, &inter, y, e->config.hidden_size, accumulate);
+}
+
+// The rows of an array of the block that belong to the sub-batch.
+static struct gpu_range block_rows(const struct sub_batch *b, struct gpu_range range, uint64_t row_bytes)
+{
+    return range.bytes ? gpu_range_part(range, b->row * row_bytes, b->rows * row_bytes) : range;
+}
+
+// x = norm(h) for the routed experts, and the router's choice.
+static void route(struct sub_batch *b, const struct weights_layer *w, struct activations *x)
+{
+    struct sluice_engine *e = b->engine;
+    const struct model_config *c = &e->config;
+    struct scratch *s = &e->scratch;
+    *x = activations_rows(&s->normed, b->rows);
+    // What the experts read outlives the sub-batch, so it is written straight into the block.
+    const struct activations *kept = &b->block->x;
+    if (kept->f32.bytes)
+        x->f32 = block_rows(b, kept->f32, 4ull * c->hidden_size);
+    if (kept->q8.bytes) {
+        x->q8 = block_rows(b, kept->q8, c->hidden_size);
+        x->q8_scales = block_rows(b, kept->q8_scales, c->hidden_size / 32 * 8ull);
+    }
+    op_norm_rms(e->ops, b->cmd, b->h, w->post_norm, c->norm_eps, x);
+    op_matmul(e->ops, b->cmd, &w->router, x, s->router, c->experts, false);
+    op_moe_route(e->ops, b->cmd, s->router, b->rows, c->experts, c->top_k, c->norm_topk_prob,
+                 block_rows(b, b->block->ids, 4ull * c->top_k), block_rows(b, b->block->weights, 4ull * c->top_k));
+}
+
+static void shared_expert(struct sub_batch *b, const struct weights_layer *w, const struct activations *x)
+{
+    struct sluice_engine *e = b->engine;
+    struct scratch *s = &e->scratch;
+    op_matmul(e->ops, b->cmd, &w->shared_gate, x, s->shared_gate, 1, false);
+    ffn(b, &w->shared, x, s->ffn, false);
+    op_gated_add(e->ops, b->cmd, s->ffn, s->shared_gate, 1, b->rows, e->config.hidden_size, b->h);
+}
+
+// --- the pass -------------------------------------------------------------------------------------------------------
+
+// The part of the block's runs that lies in the sub-batch.
+static void select_runs(struct sub_batch *b, const struct run *runs, uint32_t count)
+{
+    b->run_count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t begin = runs[i].row > b->row ? runs[i].row : b->row;
+        uint32_t end = runs[i].row + runs[i].tokens, limit = b->row + b->rows;
+        if (end > limit)
+            end = limit;
+        if (begin >= end)
+            continue;
+        b->runs[b->run_count++] = (struct run){
+            .session = runs[i].session,
+            .row = begin - b->row,
+            .tokens = end - begin,
+            .position = runs[i].position + (begin - runs[i].row),
+        };
+    }
+}
+
+static struct sub_batch sub_batch_make(struct pass *pass, uint32_t block, uint32_t row)
+{
+    struct sluice_engine *e = pass->engine;
+    struct sub_batch b = {.engine = e, .block = &e->scratch.blocks[block], .row = row};
+    uint32_t left = pass->blocks[block].rows - row;
+    b.rows = left < e->scratch.batch ? left : e->scratch.batch;
+    b.h = block_rows(&b, b.block->h, 4ull * e->config.hidden_size);
+    select_runs(&b, pass->blocks[block].runs, pass->blocks[block].run_count);
+    return b;
+}
+
+static enum sluice_status layer_sub_batch(struct pass *pass, uint32_t layer, uint32_t block, uint32_t row,
+                                          uint64_t *routed)
+{
+    enum sluice_status status;
+    struct sluice_engine *e = pass->engine;
+    const struct weights_layer *w = &e->weights.layers[layer];
+    struct sub_batch b = sub_batch_make(pass, block, row);
+    TRY(gpu_command_begin(e->device, &b.cmd));
+    if (layer == 0)
+        op_embed_rows(e->ops, b.cmd, &e->weights.embed, block_rows(&b, b.block->tokens, 4), b.rows, b.h);
+    struct activations x = activations_rows(&e->scratch.normed, b.rows);
+    op_norm_rms(e->ops, b.cmd, b.h, w->input_norm, e->config.norm_eps, &x);
+    if (e->config.layers[layer].full_attention)
+        full_mixer(&b, w, layer);
+    else
+        linear_mixer(&b, w, layer);
+    if (!e->config.layers[layer].moe) {
+        op_norm_rms(e->ops, b.cmd, b.h, w->post_norm, e->config.norm_eps, &x);
+        ffn(&b, &w->dense, &x, b.h, true);
+        return gpu_command_submit(b.cmd, routed);
+    }
+    // The router's choice first, in a submission of its own: the host needs it while the shared expert runs.
+    route(&b, w, &x);
+    TRY(gpu_command_submit(b.cmd, routed));
+    TRY(gpu_command_begin(e->device, &b.cmd));
+    shared_expert(&b, w, &x);
+    return gpu_command_submit(b.cmd, NULL);
+fail:
+    return status;
+}
+
+static enum sluice_status tap_hidden(struct pass *pass, uint32_t layer)
+{
+    enum sluice_status status = SLUICE_OK;
+    struct sluice_engine *e = pass->engine;
+    uint32_t width = e->config.hidden_size, first = 0;
+    for (uint32_t i = 0; i < pass->block_count; first += pass->blocks[i].rows, i++) {
+        for (uint32_t row = 0; row < pass->blocks[i].rows; row += e->scratch.batch) {
+            uint32_t left = pass->blocks[i].rows - row, rows = left < e->scratch.batch ? left : e->scratch.batch;
+            struct gpu_command *cmd;
+            uint64_t tick;
+            TRY(gpu_command_begin(e->device, &cmd));
+            gpu_copy(cmd, gpu_range_part(e->scratch.blocks[i].h, 4ull * row * width, 4ull * rows * width),
+                     gpu_range_part(e->scratch.hidden, 0, 4ull * rows * width));
+            TRY(gpu_command_submit(cmd, &tick));
+            TRY(gpu_wait(e->device, tick));
+            const uint8_t *map = gpu_buffer_map(e->scratch.hidden.buffer);
+            TRY(pass->tap->hidden(pass->tap->user, layer, first + row, rows,
+                                  (const float *)(const void *)(map + e->scratch.hidden.offset)));
+        }
+    }
+fail:
+    return status;
+}
+
+static bool keep_going(struct pass *pass, double layer)
+{
+    return !pass->progress || pass->progress(pass->progress_user, layer / pass->engine->config.layer_count);
+}
+
+static enum sluice_status forward_layer(struct pass *pass, uint32_t layer)
+{
+    enum sluice_status status;
+    struct sluice_engine *e = pass->engine;
+    uint64_t routed = 0;
+    for (uint32_t block = 0; block < pass->block_count; block++) {
+        for (uint32_t row = 0; row < pass->blocks[block].rows; row += e->scratch.batch) {
+            TRY(layer_sub_batch(pass, layer, block, row, &routed));
+            // A bounded queue, so that a cancelled prefill ends soon and progress is true.
+            if (pass->progress && routed > 4)
+                TRY(gpu_wait(e->device, routed - 4));
+            if (!keep_going(pass, layer + 0.5 * (block + (double)row / pass->blocks[block].rows) / pass->block_count))
+                return error_set(SLUICE_ERR_CANCELLED, "cancelled");
+        }
+    }
+    if (e->config.layers[layer].moe) {
+        TRY(gpu_wait(e->device, routed));
+        TRY(moe_layer(pass, layer));
+    }
+    if (pass->tap && pass->tap->hidden)
+        TRY(tap_hidden(pass, layer));
+fail:
+    return status;
+}
+
+enum sluice_status forward_layers(struct pass *pass)
+{
+    enum sluice_status status = SLUICE_OK;
+    for (uint32_t layer = 0; layer < pass->engine->config.layer_count; layer++) {
+        TRY(forward_layer(pass, layer));
+        if (!keep_going(pass, layer + 1))
+            return error_set(SLUICE_ERR_CANCELLED, "cancelled");
+    }
+fail:
+    return status;
+}
+
+enum sluice_status forward_logits(struct sluice_engine *e, uint32_t block, uint32_t row, uint32_t count, uint64_t *tick)
+{
+    const struct model_config *c = &e->config;
+    CHECK(count <= e->scratch.logit_rows && count <= e->scratch.batch);
+    struct gpu_command *cmd;
+    enum sluice_status status = gpu_command_begin(e->device, &cmd);
+    if (status < 0)
+        return status;
+    // Rows begin anywhere: copied to where they may be bound.
+    uint64_t bytes = 4ull * count * c->hidden_size;
+    gpu_copy(cmd, gpu_range_part(e->scratch.blocks[block].h, 4ull * row * c->hidden_size, bytes),
+             gpu_range_part(e->scratch.ffn, 0, bytes));
+    struct activations x = activations_rows(&e->scratch.normed, count);
+    op_norm_rms(e->ops, cmd, e->scratch.ffn, e->weights.final_norm, c->norm_eps, &x);
+    op_matmul(e->ops, cmd, &e->weights.head, &x, e->scratch.logits, c->vocab_size, false);
+    return gpu_command_submit(cmd, tick);
+}

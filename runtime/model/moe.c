@@ -1,0 +1,342 @@
+// The routed experts of one layer, for all tokens of a pass.
+//
+// Each (token, selected expert) pair is a row; a block's rows are sorted by expert, so that an expert's rows are
+// contiguous and its weights are used once. For block b:
+//
+//   row_token    token of row r                      rows of expert e: expert_row[e] .. expert_row[e + 1] - 1
+//   pick_row     rows of token t, by rising expert   (on the device, for the weighted sum)
+//
+// Experts arrive in groups (pager.h). A group's rows are computed at once: gate and up, SwiGLU, down, then the sum into
+// h. The sum adds a token's experts one by one in rising order, so the result does not depend on how the experts were
+// grouped: not on slots, arrival, or drive. If the results of all rows fit, experts run in any order of arrival and the
+// sum follows at the end; otherwise they run in rising order and each group is summed at once.
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/check.h"
+#include "runtime/base/mem.h"
+#include "runtime/model/engine_internal.h"
+
+enum { GROUP_MAX = 64, RANGE_ALIGN = 256 };
+
+struct routing {
+    uint32_t *expert_row; // [experts + 1]
+    uint32_t *row_token;  // [capacity * top_k]
+};
+
+// A group of experts being recorded.
+struct group {
+    struct pass *pass;
+    struct gpu_command *cmd;
+    uint32_t layer;
+    const uint32_t *experts; // the sweep's list
+    struct pager_place places[GROUP_MAX];
+    uint32_t count;
+};
+
+enum sluice_status moe_create(struct sluice_engine *e)
+{
+    const struct model_config *c = &e->config;
+    e->routings = mem_alloc(e->scratch.block_count, sizeof *e->routings);
+    e->expert_lists = mem_alloc(c->experts + 1, sizeof *e->expert_lists);
+    if (!e->routings || !e->expert_lists)
+        return SLUICE_ERR_MEMORY;
+    for (uint32_t i = 0; i < e->scratch.block_count; i++) {
+        struct routing *r = &e->routings[i];
+        r->expert_row = mem_alloc(c->experts + 1, sizeof *r->expert_row);
+        r->row_token = mem_alloc((size_t)e->scratch.blocks[i].capacity * c->top_k, sizeof *r->row_token);
+        if (!r->expert_row || !r->row_token)
+            return SLUICE_ERR_MEMORY;
+    }
+    return SLUICE_OK;
+}
+
+void moe_finish(struct sluice_engine *e)
+{
+    for (uint32_t i = 0; e->routings && i < e->scratch.block_count; i++) {
+        mem_free(e->routings[i].expert_row);
+        mem_free(e->routings[i].row_token);
+    }
+    mem_free(e->routings);
+    mem_free(e->expert_lists);
+    e->routings = NULL;
+    e->expert_lists = NULL;
+}
+
+static void *map_range(struct gpu_range range)
+{
+    return (uint8_t *)gpu_buffer_map(range.buffer) + range.offset;
+}
+
+// --- lists ----------------------------------------------------------------------------------------------------------
+
+// Order of a token's picks by rising expert; top_k is small.
+static void sort_picks(const uint32_t *ids, uint32_t top_k, uint32_t *order)
+{
+    for (uint32_t i = 0; i < top_k; i++) {
+        uint32_t j = i;
+        for (; j > 0 && ids[order[j - 1]] > ids[i]; j--)
+            order[j] = order[j - 1];
+        order[j] = i;
+    }
+}
+
+// Sorts the block's rows by expert and writes what op_moe_combine needs.
+static enum sluice_status build_routing(struct sluice_engine *e, uint32_t block, uint32_t rows)
+{
+    const struct model_config *c = &e->config;
+    const struct scratch_block *b = &e->scratch.blocks[block];
+    struct routing *r = &e->routings[block];
+    const uint32_t *ids = map_range(b->ids);
+    const float *weights = map_range(b->weights);
+    uint32_t *pick_row = map_range(b->pick_row);
+    float *pick_weight = map_range(b->pick_weight);
+    uint32_t picks = rows * c->top_k, order[MODEL_TOP_K_MAX], next[MODEL_EXPERTS_MAX];
+    memset(r->expert_row, 0, (c->experts + 1) * sizeof *r->expert_row);
+    for (uint32_t i = 0; i < picks; i++) {
+        if (ids[i] >= c->experts)
+            return error_set(SLUICE_ERR_DEVICE,
+                             "the device selected expert %u of %u: NaN activations or a driver fault", ids[i],
+                             c->experts);
+        r->expert_row[ids[i] + 1]++;
+    }
+    for (uint32_t i = 0; i < c->experts; i++) {
+        r->expert_row[i + 1] += r->expert_row[i];
+        next[i] = r->expert_row[i];
+    }
+    for (uint32_t t = 0; t < rows; t++) {
+        const uint32_t *selected = &ids[t * c->top_k];
+        sort_picks(selected, c->top_k, order);
+        for (uint32_t k = 0; k < c->top_k; k++) {
+            uint32_t row = next[selected[order[k]]]++;
+            r->row_token[row] = t;
+            pick_row[t * c->top_k + k] = row;
+            pick_weight[t * c->top_k + k] = weights[t * c->top_k + order[k]];
+        }
+    }
+    return SLUICE_OK;
+}
+
+// Experts that any token of the pass selected, rising. Returns how many.
+static uint32_t used_experts(const struct pass *pass, uint32_t *experts)
+{
+    struct sluice_engine *e = pass->engine;
+    uint32_t count = 0;
+    for (uint32_t expert = 0; expert < e->config.experts; expert++) {
+        bool used = false;
+        for (uint32_t block = 0; block < pass->block_count && !used; block++)
+            used = e->routings[block].expert_row[expert + 1] > e->routings[block].expert_row[expert];
+        if (used)
+            experts[count++] = expert;
+    }
+    return count;
+}
+
+// --- one group ------------------------------------------------------------------------------------------------------
+
+// Room in the upload buffer for the lists of commands that may still run; given out front to back.
+struct list_room {
+    struct gpu_range range;
+    uint64_t used;
+};
+
+static void *take_list(struct list_room *room, uint64_t bytes, struct gpu_range *range)
+{
+    *range = gpu_range_part(room->range, room->used, bytes); // checked there
+    room->used += (bytes + RANGE_ALIGN - 1) / RANGE_ALIGN * RANGE_ALIGN;
+    return map_range(*range);
+}
+
+// Rows [first, last) of the block's sorted rows, a whole number of experts: places [begin, end) of the group.
+struct row_span {
+    uint32_t begin, end;  // places of the group
+    uint32_t first, last; // rows
+};
+
+// Tiles of the span's experts that lie in `slab`. Returns how many, and the most rows one has.
+static uint32_t build_tiles(const struct group *g, const struct routing *r, const struct row_span *span, uint32_t row0,
+                            uint32_t slab, struct moe_tile *tiles, uint32_t *tile_rows)
+{
+    uint32_t count = 0;
+    *tile_rows = 0;
+    for (uint32_t i = span->begin; i < span->end; i++) {
+        if (g->places[i].slab != slab)
+            continue;
+        uint32_t expert = g->experts[g->places[i].index], end = r->expert_row[expert + 1];
+        for (uint32_t row = r->expert_row[expert]; row < end; row += MOE_TILE_ROWS) {
+            uint32_t rows = end - row < MOE_TILE_ROWS ? end - row : MOE_TILE_ROWS;
+            if (tiles)
+                tiles[count] = (struct moe_tile){.slot = g->places[i].slot, .row = row - row0, .row_count = rows};
+            count++;
+            if (rows > *tile_rows)
+                *tile_rows = rows;
+        }
+    }
+    return count;
+}
+
+// Records the span's rows: results in scratch.y, rows counted from row0.
+static void record_span(struct group *g, struct list_room *room, uint32_t block, const struct row_span *span,
+                        uint32_t row0, uint32_t row_count)
+{
+    struct sluice_engine *e = g->pass->engine;
+    const struct routing *r = &e->routings[block];
+    struct gpu_range row_token;
+    uint32_t *tokens = take_list(room, row_count * 4ull, &row_token);
+    memcpy(tokens, &r->row_token[row0], row_count * 4ull);
+    struct activations act = activations_rows(&e->scratch.act, row_count);
+    uint32_t slab_count = pager_slab_count(e->pager);
+    struct {
+        struct gpu_range tiles;
+        uint32_t count, rows;
+    } lists[GROUP_MAX]; // at most one slab per place
+    uint32_t slabs[GROUP_MAX], used = 0;
+    for (uint32_t slab = 0; slab < slab_count; slab++) {
+        uint32_t rows, count = build_tiles(g, r, span, row0, slab, NULL, &rows);
+        if (count == 0)
+            continue;
+        struct moe_tile *tiles = take_list(room, count * sizeof *tiles, &lists[used].tiles);
+        build_tiles(g, r, span, row0, slab, tiles, &rows);
+        lists[used].count = count;
+        lists[used].rows = rows;
+        slabs[used++] = slab;
+    }
+    struct activations x = e->scratch.blocks[block].x;
+    for (uint32_t i = 0; i < used; i++) {
+        struct moe_slab slab = pager_slab(e->pager, g->layer, slabs[i]);
+        op_moe_gate_up(e->ops, g->cmd, &slab, lists[i].tiles, lists[i].count, lists[i].rows, row_token, &x, &act);
+    }
+    op_quantize_q8(e->ops, g->cmd, &act);
+    for (uint32_t i = 0; i < used; i++) {
+        struct moe_slab slab = pager_slab(e->pager, g->layer, slabs[i]);
+        op_moe_down(e->ops, g->cmd, &slab, lists[i].tiles, lists[i].count, lists[i].rows, &act, e->scratch.y);
+    }
+}
+
+static void combine(struct group *g, uint32_t block, uint32_t row0, uint32_t row_count)
+{
+    struct sluice_engine *e = g->pass->engine;
+    const struct scratch_block *b = &e->scratch.blocks[block];
+    op_moe_combine(e->ops, g->cmd, e->scratch.y, b->pick_row, b->pick_weight, g->pass->blocks[block].rows,
+                   e->config.top_k, row0, row_count, b->h, e->config.hidden_size);
+}
+
+// The group's experts for one block, in spans whose results fit scratch.y; each is summed before the next overwrites
+// it.
+static void record_in_order(struct group *g, struct list_room *room, uint32_t block)
+{
+    struct sluice_engine *e = g->pass->engine;
+    const struct routing *r = &e->routings[block];
+    for (uint32_t begin = 0, end; begin < g->count; begin = end) {
+        struct row_span span = {.begin = begin, .first = r->expert_row[g->experts[g->places[begin].index]]};
+        for (end = begin; end < g->count; end++) {
+            uint32_t last = r->expert_row[g->experts[g->places[end].index] + 1];
+            if (last - span.first > e->scratch.moe_rows)
+                break;
+            span.last = last;
+        }
+        CHECK(end > begin); // one expert has at most block_tokens <= moe_rows rows in a block
+        span.end = end;
+        if (span.last == span.first)
+            continue;
+        record_span(g, room, block, &span, span.first, span.last - span.first);
+        combine(g, block, span.first, span.last - span.first);
+    }
+}
+
+// --- the layer ------------------------------------------------------------------------------------------------------
+
+static enum sluice_status tap_experts(struct pass *pass, uint32_t layer)
+{
+    enum sluice_status status = SLUICE_OK;
+    uint32_t first = 0;
+    for (uint32_t i = 0; i < pass->block_count; first += pass->blocks[i].rows, i++)
+        TRY(pass->tap->experts(pass->tap->user, layer, first, pass->blocks[i].rows,
+                               map_range(pass->engine->scratch.blocks[i].ids)));
+fail:
+    return status;
+}
+
+// Upper bound of what a group's lists take.
+static uint64_t list_bytes_max(const struct group *g)
+{
+    struct sluice_engine *e = g->pass->engine;
+    uint64_t bytes = 0;
+    for (uint32_t block = 0; block < g->pass->block_count; block++) {
+        const struct routing *r = &e->routings[block];
+        for (uint32_t i = 0; i < g->count; i++) {
+            uint32_t expert = g->experts[g->places[i].index];
+            uint64_t rows = r->expert_row[expert + 1] - r->expert_row[expert];
+            bytes += rows * 4 + (rows / MOE_TILE_ROWS + 1) * sizeof(struct moe_tile) + 2 * RANGE_ALIGN;
+        }
+        if (g->pass->block_count == 1) // all rows at once: the whole list of tokens
+            bytes += 4ull * g->pass->blocks[block].rows * e->config.top_k;
+    }
+    return bytes;
+}
+
+static enum sluice_status run_group(struct group *g, struct list_room *room, bool all_rows_fit)
+{
+    struct sluice_engine *e = g->pass->engine;
+    if (room->used + list_bytes_max(g) > room->range.bytes) { // earlier commands of this layer still read their lists
+        enum sluice_status status = gpu_wait(e->device, gpu_tick_last(e->device));
+        if (status < 0)
+            return status;
+        room->used = 0;
+    }
+    if (!all_rows_fit) {
+        for (uint32_t block = 0; block < g->pass->block_count; block++)
+            record_in_order(g, room, block);
+        return SLUICE_OK;
+    }
+    uint32_t rows = g->pass->blocks[0].rows * e->config.top_k;
+    struct row_span span = {.begin = 0, .end = g->count};
+    record_span(g, room, 0, &span, 0, rows);
+    if (pager_sweep_left(e->pager) == 0)
+        combine(g, 0, 0, rows);
+    return SLUICE_OK;
+}
+
+static enum sluice_status sweep(struct group *g, uint32_t expert_count, bool all_rows_fit)
+{
+    enum sluice_status status;
+    struct sluice_engine *e = g->pass->engine;
+    struct list_room room = {.range = e->scratch.lists};
+    uint32_t group_max = e->scratch.group_experts < GROUP_MAX ? e->scratch.group_experts : GROUP_MAX;
+    // A prompt reads each expert once: it passes through without displacing what decoding uses.
+    enum residency_mode mode = g->pass->is_prefill ? RESIDENCY_SWEEP : RESIDENCY_NORMAL;
+    TRY(pager_sweep_begin(e->pager, g->layer, g->experts, expert_count, !all_rows_fit, mode));
+    while (pager_sweep_left(e->pager) > 0) {
+        uint64_t tick;
+        TRY(gpu_command_begin(e->device, &g->cmd));
+        TRY(pager_sweep_next(e->pager, g->cmd, g->places, group_max, &g->count));
+        TRY(run_group(g, &room, all_rows_fit));
+        struct gpu_command *cmd = g->cmd;
+        g->cmd = NULL;
+        TRY(gpu_command_submit(cmd, &tick));
+        pager_sweep_submitted(e->pager, tick);
+    }
+    pager_sweep_end(e->pager);
+    return SLUICE_OK;
+fail:
+    gpu_command_cancel(g->cmd);
+    pager_sweep_end(e->pager);
+    return status;
+}
+
+enum sluice_status moe_layer(struct pass *pass, uint32_t layer)
+{
+    enum sluice_status status;
+    struct sluice_engine *e = pass->engine;
+    for (uint32_t block = 0; block < pass->block_count; block++)
+        TRY(build_routing(e, block, pass->blocks[block].rows));
+    if (pass->tap && pass->tap->experts)
+        TRY(tap_experts(pass, layer));
+    uint32_t count = used_experts(pass, e->expert_lists);
+    uint64_t rows = (uint64_t)pass->blocks[0].rows * e->config.top_k;
+    bool all_rows_fit = pass->block_count == 1 && rows <= e->scratch.moe_rows;
+    struct group group = {.pass = pass, .layer = layer, .experts = e->expert_lists};
+    TRY(sweep(&group, count, all_rows_fit));
+fail:
+    return status;
+}

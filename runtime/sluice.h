@@ -1,0 +1,140 @@
+// Sluice's public C API: everything that a program does with a model goes through this header.
+//
+//   struct sluice_engine *engine;
+//   struct sluice_session *session;
+//   sluice_open("model.sluice", &(struct sluice_options){.context_tokens = 8192}, &engine);
+//   sluice_session_create(engine, &session);
+//   sluice_prefill(session, ids, count, NULL);
+//   int32_t next = argmax(sluice_logits(session), sluice_engine_model(engine)->vocab);
+//   sluice_decode(engine, &session, &next, 1);
+//
+// An engine owns the device, the weights and the expert cache; a session owns one sequence's DeltaNet state and KV
+// cache. Threads: one thread uses an engine and its sessions at a time. Errors: a status (runtime/base/status.h) with
+// a message from error_message(). The library never exits, prints, or reads the environment; notes and warnings go to
+// log_set (runtime/base/log.h).
+#ifndef SLUICE_SLUICE_H
+#define SLUICE_SLUICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/base/log.h"
+#include "runtime/base/status.h"
+
+struct sluice_engine;
+struct sluice_session;
+
+enum sluice_io { SLUICE_IO_AUTO, SLUICE_IO_URING, SLUICE_IO_PREAD };
+enum sluice_kv { SLUICE_KV_F16, SLUICE_KV_F32 };
+
+// Activations in matrix products with quantised weights: 8-bit integers (fast) or f32 (exact).
+enum sluice_activations { SLUICE_ACTIVATIONS_Q8, SLUICE_ACTIVATIONS_F32 };
+
+// Zero means "default" everywhere.
+struct sluice_options {
+    const char *device;      // index or part of the name of the Vulkan device; NULL: the best one
+    uint64_t vram_bytes;     // budget of device memory; 0: what the driver reports as free, less a margin
+    uint64_t ram_bytes;      // budget of host memory for experts; 0: only what streaming needs
+    uint32_t slots;          // expert slots on the device in all, at least top-k; 0: as many as the budget allows
+    uint32_t context_tokens; // capacity of a session; 0: 8192, at most the model's positions
+    uint32_t sessions;       // sessions that can exist at the same time, 1..SLUICE_SESSIONS_MAX; 0: 1
+    enum sluice_io io;
+    enum sluice_kv kv;
+    enum sluice_activations activations;
+    bool skip_checksums; // do not verify expert records when they are read
+    bool timestamps;     // measure GPU time per kernel
+};
+
+enum { SLUICE_SESSIONS_MAX = 8 };
+
+// What the container holds.
+struct sluice_model {
+    uint32_t layers, hidden, vocab, experts, top_k;
+    uint32_t positions_max;                   // the model's own limit on tokens
+    uint32_t context_tokens;                  // capacity of this engine's sessions
+    uint32_t value_heads, key_dim, value_dim; // of a DeltaNet layer's state
+};
+
+// Opens a container and loads the trunk. Everything is allocated here, within the budgets. Errors: SLUICE_ERR_FORMAT
+// and SLUICE_ERR_CHECKSUM (damaged file), SLUICE_ERR_BUDGET (the message says what is needed and what would fit),
+// SLUICE_ERR_DEVICE, SLUICE_ERR_IO.
+enum sluice_status sluice_open(const char *path, const struct sluice_options *options, struct sluice_engine **engine);
+
+// All sessions must be destroyed before. NULL is allowed.
+void sluice_close(struct sluice_engine *engine);
+
+const struct sluice_model *sluice_engine_model(const struct sluice_engine *engine);
+
+// True for a DeltaNet layer (which has a state), false for an attention layer.
+bool sluice_layer_is_linear(const struct sluice_engine *engine, uint32_t layer);
+
+// The name of the device in use, and the driver's.
+const char *sluice_device_name(const struct sluice_engine *engine);
+
+// A session with an empty sequence. Errors: SLUICE_ERR_ARGUMENT (more sessions than options.sessions).
+enum sluice_status sluice_session_create(struct sluice_engine *engine, struct sluice_session **session);
+void sluice_session_destroy(struct sluice_session *session);             // NULL is allowed
+enum sluice_status sluice_session_reset(struct sluice_session *session); // empties the sequence
+uint32_t sluice_session_tokens(const struct sluice_session *session);    // length of the sequence
+
+// Watches a prefill or decode from inside; for tests and tools. A callback that returns a negative status ends the call
+// with it. Pointers are valid during the callback only.
+struct sluice_tap {
+    void *user;
+    // Residual stream [rows, hidden] after `layer`, of the sequence's tokens first_token ...
+    enum sluice_status (*hidden)(void *user, uint32_t layer, uint32_t first_token, uint32_t rows, const float *values);
+    // Selected experts [rows, top_k] of `layer` by falling probability.
+    enum sluice_status (*experts)(void *user, uint32_t layer, uint32_t first_token, uint32_t rows, const uint32_t *ids);
+    // Logits [rows, vocab] of every token; without this callback only the last token's logits are computed.
+    enum sluice_status (*logits)(void *user, uint32_t first_token, uint32_t rows, const float *values);
+};
+
+struct sluice_prefill_options {
+    void *user;
+    // Called now and then with the share done, 0..1; returns false to cancel (SLUICE_ERR_CANCELLED; the session is
+    // empty then).
+    bool (*progress)(void *user, double done);
+    const struct sluice_tap *tap;
+};
+
+// Appends `count` >= 1 tokens (0 <= id < vocab) to the sequence, layer by layer over all of them, so that each expert
+// is read at most once. Errors: SLUICE_ERR_ARGUMENT (id out of range, context full: the message says how many fit).
+// After a failure in mid-work the session is empty.
+enum sluice_status sluice_prefill(struct sluice_session *session, const int32_t *ids, size_t count,
+                                  const struct sluice_prefill_options *options);
+
+// Appends one token to each of 1..SLUICE_SESSIONS_MAX different sessions of one engine: ids[i] to sessions[i]. Errors
+// as for sluice_prefill. `tap` may be NULL; its rows are then the sessions in order and first_token is 0.
+enum sluice_status sluice_decode(struct sluice_engine *engine, struct sluice_session *const *sessions,
+                                 const int32_t *ids, unsigned count, const struct sluice_tap *tap);
+
+// Logits [vocab] after the last token; valid until the session's next call. NULL when the sequence is empty.
+const float *sluice_logits(const struct sluice_session *session);
+
+// Copies the recurrent state [value_heads, key_dim, value_dim] of a DeltaNet layer.
+enum sluice_status sluice_session_state(struct sluice_session *session, uint32_t layer, float *out);
+
+// What an engine did since it was opened or since sluice_stats_reset.
+struct sluice_stats {
+    uint64_t expert_hits_device, expert_hits_host, expert_misses; // per use of an expert by a batch
+    uint64_t expert_bytes_read;
+    uint64_t wait_drive_ns, wait_gpu_ns, reading_ns; // reading_ns: time with at least one read in flight
+    uint64_t submits, dispatches, barriers;
+    uint64_t device_bytes, device_bytes_max; // device memory now and at most
+    uint64_t host_bytes;                     // expert slots in host memory
+    uint32_t slots_device, slots_host, experts_total;
+    uint32_t expert_bytes; // size of one record
+};
+void sluice_stats(const struct sluice_engine *engine, struct sluice_stats *stats);
+void sluice_stats_reset(struct sluice_engine *engine);
+
+// GPU time per kernel (options.timestamps), as gpu_times in runtime/gpu/command.h.
+void sluice_gpu_times(struct sluice_engine *engine,
+                      void (*visit)(void *user, const char *label, uint64_t total_ns, uint64_t count), void *user);
+
+// A text document carried in the container ("tokenizer.json", "config.json", ...), NUL-terminated, owned by the engine.
+// SLUICE_ERR_ARGUMENT if the container has none of that name.
+enum sluice_status sluice_document(struct sluice_engine *engine, const char *name, const char **text, size_t *bytes);
+
+#endif
