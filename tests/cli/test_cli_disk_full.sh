@@ -1,0 +1,19 @@
+#!/bin/bash
+# A full disk. If this failed, users would learn of it after an hour, without knowing how much room is needed.
+. "$(dirname "$0")/cli_lib.sh"
+
+mkdir small
+mount -t tmpfs -o size=1m tmpfs small 2>/dev/null || { echo "cannot mount a small file system: skipped"; exit 77; }
+trap 'umount small; clean_up' EXIT
+ok synth --config "$configs/mixed.json" -o model
+refused 1 'small/x.sluice' convert model -o small/x.sluice
+[ -e small/x.sluice ] && fail "a container on a full disk"
+refused 1 'small/model' synth --config "$configs/mixed.json" -o small/model
+[ -e small/model/config.json ] && fail "a checkpoint on a full disk looks complete"
+ls small/model/*.safetensors 2>/dev/null && fail "a weight file on a full disk looks complete"
+
+# After making room the same command works.
+mount -o remount,size=64m small || fail "remount"
+ok convert model -o small/x.sluice
+ok verify small/x.sluice
+echo OK

@@ -1,0 +1,48 @@
+#!/bin/bash
+# What the program says about itself and about wrong command lines. If this failed, users would not find out what to
+# type, and scripts would take failures for success.
+. "$(dirname "$0")/cli_lib.sh"
+
+ok --version
+grep -q '^sluice [0-9]*\.[0-9]*\.[0-9]*$' out || fail "version"
+ok --help
+commands=$(awk '/^  [a-z]/ {print $1}' out)
+[ -n "$commands" ] || fail "no commands in --help"
+for command in $commands; do
+    ok "$command" --help
+    head -1 out | grep -q "^usage: sluice $command" || fail "$command --help"
+    grep -q -- '--help' out || fail "$command --help lists no options"
+done
+for command in convert inspect verify synth; do
+    refused 2 'there is no option --nonsense' "$command" --nonsense
+    refused 2 'there is no option -q' "$command" -q
+done
+refused 2 'no command "nonsense"' nonsense
+refused 2 '-o FILE is missing' convert dir
+refused 2 'expected: DIR' convert -o x.sluice
+refused 2 'unexpected argument "b"' convert a b -o x.sluice
+refused 2 'needs a value' convert dir -o
+refused 2 'takes no value' convert dir -o x --force=yes
+refused 2 '"zero" is no whole number' convert dir -o x --threads zero
+refused 2 '"0" is no whole number' convert dir -o x --threads=0
+refused 2 'no whole number' synth --config x -o y --seed -3
+refused 2 'no number of gigabytes' synth --config x -o y --shard-gb 0
+refused 1 'q4_k' convert dir -o x --type q3_k
+refused 1 'nowhere' inspect nowhere
+refused 1 'nowhere' verify nowhere
+refused 1 'nowhere' synth --config nowhere -o y
+refused 1 'config.json' convert "$work" -o x
+
+# Arguments that look like options, and short options with the value attached.
+refused 1 '-odd-' inspect -- -odd-
+refused 1 'nowhere' synth -cnowhere -oy
+
+"$sluice" >out 2>err
+[ $? -eq 2 ] || fail "no arguments: not a usage error"
+grep -q '^usage: ' err || fail "no arguments: no usage"
+if [ -e /dev/full ]; then
+    "$sluice" --help >/dev/full 2>err
+    [ $? -eq 1 ] || fail "a full disk behind stdout looks like success"
+    [ "$(wc -l <err)" -eq 1 ] || fail "full disk: not one message"
+fi
+echo OK

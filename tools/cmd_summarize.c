@@ -1,0 +1,120 @@
+// `sluice summarize FILE DOCUMENT.txt`: reads a document once, layer by layer, and summarises it.
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/base/mem.h"
+#include "tools/commands.h"
+#include "tools/generate.h"
+#include "tools/instruction.h"
+
+enum { DOCUMENT_BYTES_MAX = 64 << 20 }; // far more than any context holds
+
+static enum sluice_status read_document(const char *path, char **text, size_t *bytes)
+{
+    enum sluice_status status = SLUICE_OK;
+    FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
+    if (!file)
+        return error_set(SLUICE_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
+    char *data = NULL;
+    size_t used = 0, capacity = 0;
+    while (status == SLUICE_OK && !feof(file)) {
+        if (used == capacity) {
+            capacity = capacity ? 2 * capacity : 1 << 16;
+            char *grown = mem_realloc(data, capacity, 1);
+            if (!grown) {
+                status = SLUICE_ERR_MEMORY;
+                break;
+            }
+            data = grown;
+        }
+        used += fread(data + used, 1, capacity - used, file);
+        if (ferror(file))
+            status = error_set(SLUICE_ERR_IO, "%s: cannot read: %s", path, strerror(errno));
+        else if (used > DOCUMENT_BYTES_MAX)
+            status = error_set(SLUICE_ERR_ARGUMENT, "%s: longer than %d MiB of text", path, DOCUMENT_BYTES_MAX >> 20);
+    }
+    if (file != stdin)
+        fclose(file);
+    if (status == SLUICE_OK && used == 0)
+        status = error_set(SLUICE_ERR_ARGUMENT, "%s: the document is empty", path);
+    if (status < 0) {
+        mem_free(data);
+        return status;
+    }
+    *text = data;
+    *bytes = used;
+    return SLUICE_OK;
+}
+
+// The document without its last newline, an empty line, the instruction.
+static char *build_prompt(const char *document, size_t bytes, const char *instruction, size_t *prompt_bytes)
+{
+    size_t length = strlen(instruction);
+    if (bytes > 0 && document[bytes - 1] == '\n')
+        bytes--;
+    char *prompt = mem_alloc(bytes + 2 + length + 1, 1);
+    if (!prompt)
+        return NULL;
+    memcpy(prompt, document, bytes);
+    memcpy(prompt + bytes, "\n\n", 2);
+    memcpy(prompt + bytes + 2, instruction, length);
+    *prompt_bytes = bytes + 2 + length;
+    return prompt;
+}
+
+static int summarize(const char *path, const char *document_path, const char *instruction, struct generate_options *o)
+{
+    enum sluice_status status;
+    char *document = NULL, *stored = NULL, *prompt = NULL;
+    size_t document_bytes = 0, prompt_bytes = 0;
+    int exit_status = CLI_FAILED;
+    TRY(read_document(document_path, &document, &document_bytes));
+    if (!instruction) {
+        TRY(instruction_load(path, &stored));
+        instruction = stored;
+    }
+    prompt = build_prompt(document, document_bytes, instruction, &prompt_bytes);
+    TRY(prompt ? SLUICE_OK : SLUICE_ERR_MEMORY);
+    exit_status = generate(path, prompt, prompt_bytes, o);
+fail:
+    if (status < 0)
+        exit_status = cli_fail(status);
+    mem_free(document);
+    mem_free(stored);
+    mem_free(prompt);
+    return exit_status;
+}
+
+int cmd_summarize(int argc, char **argv)
+{
+    struct generate_options o;
+    const char *instruction = NULL, *paths[2];
+    int exit_status;
+    generate_options_init(&o);
+    const struct cli_option options[] = {
+        {"instruction", 0, "TEXT", "what to do with the document; default: as the container says, else a summary",
+         cli_parse_text, &instruction},
+        GENERATE_OPTIONS(o),
+        CLI_ENGINE_OPTIONS(o.engine),
+    };
+    const struct cli_command command = {
+        "summarize",
+        "FILE DOCUMENT.txt",
+        "Summarises a text with the model in FILE, a container made by `sluice convert`. DOCUMENT.txt is UTF-8 text; "
+        "\"-\" is "
+        "standard input. The whole document goes through the model layer by layer, so every expert is read from the "
+        "drive at "
+        "most once. The summary goes to standard output while it is produced; on a terminal, progress shows on "
+        "standard "
+        "error. With -v, statistics follow.",
+        options,
+        sizeof options / sizeof *options,
+        2,
+        2,
+    };
+    if (!cli_parse(&command, argc, argv, paths, &exit_status))
+        return exit_status;
+    return summarize(paths[0], paths[1], instruction, &o);
+}

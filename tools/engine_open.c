@@ -1,0 +1,135 @@
+#include "tools/engine_open.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+static enum sluice_status parse_io(const char *text, enum sluice_io *io)
+{
+    static const struct {
+        const char *name;
+        enum sluice_io io;
+    } names[] = {{"auto", SLUICE_IO_AUTO}, {"uring", SLUICE_IO_URING}, {"pread", SLUICE_IO_PREAD}};
+    *io = SLUICE_IO_AUTO;
+    if (!text)
+        return SLUICE_OK;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(text, names[i].name) == 0) {
+            *io = names[i].io;
+            return SLUICE_OK;
+        }
+    }
+    return error_set(SLUICE_ERR_ARGUMENT, "--io %s: choose auto, uring or pread", text);
+}
+
+static enum sluice_status parse_activations(const char *text, enum sluice_activations *activations)
+{
+    *activations = SLUICE_ACTIVATIONS_Q8;
+    if (!text || strcmp(text, "q8") == 0)
+        return SLUICE_OK;
+    *activations = SLUICE_ACTIVATIONS_F32;
+    if (strcmp(text, "f32") == 0)
+        return SLUICE_OK;
+    return error_set(SLUICE_ERR_ARGUMENT, "--activations %s: choose q8 or f32", text);
+}
+
+enum sluice_status engine_open(const char *path, const struct cli_engine_options *options, uint32_t context_needed,
+                               struct sluice_engine **engine)
+{
+    enum sluice_status status;
+    *engine = NULL;
+    struct sluice_options open = {
+        .device = options->device,
+        .vram_bytes = options->vram_bytes,
+        .ram_bytes = options->ram_bytes,
+        .slots = options->slots,
+        .context_tokens = options->context_tokens ? options->context_tokens : context_needed,
+        .kv = options->kv_f32 ? SLUICE_KV_F32 : SLUICE_KV_F16,
+        .timestamps = options->verbose,
+    };
+    TRY(parse_io(options->io, &open.io));
+    TRY(parse_activations(options->activations, &open.activations));
+    TRY(sluice_open(path, &open, engine));
+fail:
+    return status;
+}
+
+static double per_second(uint64_t count, uint64_t ns)
+{
+    return ns ? (double)count * 1e9 / (double)ns : 0;
+}
+
+static double seconds(uint64_t ns)
+{
+    return (double)ns * 1e-9;
+}
+
+static uint64_t peak_rss_bytes(void)
+{
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
+}
+
+static void print_time(void *user, const char *label, uint64_t total_ns, uint64_t count)
+{
+    (void)user;
+    fprintf(stderr, "  %-28s %9.3f s  %8llu times  %9.1f us each\n", label, seconds(total_ns),
+            (unsigned long long)count, count ? (double)total_ns * 1e-3 / (double)count : 0);
+}
+
+void engine_report(struct sluice_engine *engine, const struct run_times *t)
+{
+    struct sluice_stats s;
+    sluice_stats(engine, &s);
+    uint64_t uses = s.expert_hits_device + s.expert_hits_host + s.expert_misses;
+    fprintf(stderr, "device    %s\n", sluice_device_name(engine));
+    fprintf(stderr, "prompt    %llu tokens in %.2f s, %.1f tokens/s\n", (unsigned long long)t->prompt_tokens,
+            seconds(t->prompt_ns), per_second(t->prompt_tokens, t->prompt_ns));
+    fprintf(stderr, "answer    %llu tokens in %.2f s, %.1f tokens/s\n", (unsigned long long)t->answer_tokens,
+            seconds(t->answer_ns), per_second(t->answer_tokens, t->answer_ns));
+    fprintf(stderr,
+            "experts   %u slots of %s for %u experts; %llu uses: %.1f %% on the device, %.1f %% in RAM, %.1f %% read\n",
+            s.slots_device, cli_bytes(s.expert_bytes), s.experts_total, (unsigned long long)uses,
+            uses ? 100.0 * (double)s.expert_hits_device / (double)uses : 0,
+            uses ? 100.0 * (double)s.expert_hits_host / (double)uses : 0,
+            uses ? 100.0 * (double)s.expert_misses / (double)uses : 0);
+    fprintf(stderr, "drive     %s read in %.2f s, %.2f GB/s; waited %.2f s for it\n", cli_bytes(s.expert_bytes_read),
+            seconds(s.reading_ns), per_second(s.expert_bytes_read, s.reading_ns) * 1e-9, seconds(s.wait_drive_ns));
+    fprintf(stderr, "gpu       %llu submits, %llu dispatches, %llu barriers; waited %.2f s for it\n",
+            (unsigned long long)s.submits, (unsigned long long)s.dispatches, (unsigned long long)s.barriers,
+            seconds(s.wait_gpu_ns));
+    fprintf(stderr, "memory    %s on the device at most; %s host slots; %s resident in all at most\n",
+            cli_bytes(s.device_bytes_max), cli_bytes(s.host_bytes), cli_bytes(peak_rss_bytes()));
+    fprintf(stderr, "gpu time per kernel\n");
+    sluice_gpu_times(engine, print_time, NULL);
+}
+
+json_t *engine_report_json(struct sluice_engine *engine, const struct run_times *t)
+{
+    struct sluice_stats s;
+    sluice_stats(engine, &s);
+    return json_pack(
+        "{s:s, s:{s:I,s:f,s:f}, s:{s:I,s:f,s:f}, s:{s:I,s:I,s:I,s:I,s:I,s:I}, s:{s:I,s:f,s:f}, s:{s:I,s:I,s:I,s:f},"
+        " s:I, s:I}",
+        "device", sluice_device_name(engine),                                                         //
+        "prefill", "tokens", (json_int_t)t->prompt_tokens, "seconds", seconds(t->prompt_ns), "tok_s", //
+        per_second(t->prompt_tokens, t->prompt_ns),                                                   //
+        "decode", "tokens", (json_int_t)t->answer_tokens, "seconds", seconds(t->answer_ns), "tok_s",  //
+        per_second(t->answer_tokens, t->answer_ns),                                                   //
+        "experts", "total", (json_int_t)s.experts_total, "slots", (json_int_t)s.slots_device, "bytes_each",
+        (json_int_t)s.expert_bytes, "hits_device", (json_int_t)s.expert_hits_device, "hits_host",
+        (json_int_t)s.expert_hits_host, "misses", (json_int_t)s.expert_misses, //
+        "drive", "bytes", (json_int_t)s.expert_bytes_read, "reading_seconds", seconds(s.reading_ns), "wait_seconds",
+        seconds(s.wait_drive_ns), //
+        "gpu", "submits", (json_int_t)s.submits, "dispatches", (json_int_t)s.dispatches, "barriers",
+        (json_int_t)s.barriers, "wait_seconds", seconds(s.wait_gpu_ns), //
+        "peak_device", (json_int_t)s.device_bytes_max, "peak_rss", (json_int_t)peak_rss_bytes());
+}
+
+enum sluice_status engine_open_fitting(const char *path, const struct cli_engine_options *options, size_t prompt_tokens,
+                                       size_t answer_tokens, struct sluice_engine **engine)
+{
+    // Whole kibitokens, so that runs of about the same length plan the same memory.
+    size_t wanted = (prompt_tokens + answer_tokens + 1023) / 1024 * 1024;
+    return engine_open(path, options, wanted <= UINT32_MAX ? (uint32_t)wanted : UINT32_MAX, engine);
+}

@@ -1,0 +1,297 @@
+#include "tools/generate.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/base/mem.h"
+#include "runtime/text/detokenizer.h"
+#include "runtime/text/stop.h"
+
+enum { ANSWER_TOKENS_DEFAULT = 4096 };
+
+enum sluice_status cli_parse_float(const char *text, void *target)
+{
+    char *end;
+    errno = 0;
+    float value = strtof(text, &end);
+    if (errno || end == text || *end || !isfinite(value))
+        return error_set(SLUICE_ERR_ARGUMENT, "\"%s\" is not a number", text);
+    *(float *)target = value;
+    return SLUICE_OK;
+}
+
+void generate_options_init(struct generate_options *o)
+{
+    memset(o, 0, sizeof *o);
+    o->temperature = o->top_p = o->min_p = o->presence_penalty = o->repetition_penalty = NAN;
+}
+
+// One run of the command.
+struct generation {
+    const struct generate_options *options;
+    struct text_bundle text;
+    struct sluice_engine *engine;
+    struct sluice_session *session;
+    struct sampler *sampler;
+    struct detokenizer *detokenizer;
+    struct stop *stop;
+    int32_t *prompt; // ids
+    size_t prompt_count;
+    int32_t *answer; // ids, without the one that ended it
+    size_t answer_count, answer_max;
+    char *written; // the answer's text, for --json
+    size_t written_bytes;
+    struct run_times times;
+    const char *finish_reason;
+    const atomic_bool *interrupted;
+    uint64_t start_ns, drawn_ns;
+};
+
+// --- progress -------------------------------------------------------------------------------------------------------
+
+// "reading  42 %  1234 tokens/s  0:17 left" on a terminal.
+static bool draw_progress(void *user, double done)
+{
+    struct generation *g = user;
+    uint64_t now = clock_ns();
+    if (isatty(STDERR_FILENO) && (now - g->drawn_ns > 200000000 || done >= 1)) {
+        g->drawn_ns = now;
+        double elapsed = (double)(now - g->start_ns) * 1e-9;
+        double left = done > 0 ? elapsed * (1 - done) / done : 0;
+        fprintf(stderr, "\rreading %3.0f %%  %.0f tokens/s  %d:%02d left \033[K", 100 * done,
+                elapsed > 0 ? done * (double)g->prompt_count / elapsed : 0, (int)left / 60, (int)left % 60);
+        if (done >= 1)
+            fputs("\r\033[K", stderr);
+        fflush(stderr);
+    }
+    return !atomic_load(g->interrupted);
+}
+
+// --- preparation ----------------------------------------------------------------------------------------------------
+
+static enum sluice_status encode_prompt(struct generation *g, const char *prompt, size_t bytes)
+{
+    enum sluice_status status;
+    char *rendered = NULL;
+    json_t *messages = NULL;
+    if (g->options->raw)
+        return tokenizer_encode(g->text.tokenizer, prompt, bytes, true, &g->prompt, &g->prompt_count);
+    TRY(text_choose_template(&g->text, g->options->template_name));
+    json_t *content = json_stringn(prompt, bytes); // NULL if it is not UTF-8
+    if (!content) {
+        status = error_set(SLUICE_ERR_FORMAT, "the prompt is not UTF-8 text; convert it first, for example with iconv");
+        goto fail;
+    }
+    messages = json_pack("[{s:s, s:o}]", "role", "user", "content", content);
+    size_t rendered_bytes;
+    TRY(messages ? SLUICE_OK : error_set(SLUICE_ERR_MEMORY, "out of memory"));
+    TRY(chat_render(g->text.template, messages, NULL, true, &rendered, &rendered_bytes));
+    TRY(tokenizer_encode(g->text.tokenizer, rendered, rendered_bytes, true, &g->prompt, &g->prompt_count));
+fail:
+    mem_free(rendered);
+    json_decref(messages);
+    return status;
+}
+
+static struct sampler_options choose_sampling(const struct generation *g)
+{
+    const struct generate_options *o = g->options;
+    struct sampler_options s = g->text.sampling;
+    s.temperature = isnan(o->temperature) ? s.temperature : o->temperature;
+    s.top_p = isnan(o->top_p) ? s.top_p : o->top_p;
+    s.min_p = isnan(o->min_p) ? s.min_p : o->min_p;
+    s.presence_penalty = isnan(o->presence_penalty) ? s.presence_penalty : o->presence_penalty;
+    s.repetition_penalty = isnan(o->repetition_penalty) ? s.repetition_penalty : o->repetition_penalty;
+    s.top_k = o->top_k ? (int32_t)o->top_k : s.top_k;
+    s.seed = o->seed;
+    return s;
+}
+
+static enum sluice_status prepare(struct generation *g, const char *path)
+{
+    enum sluice_status status;
+    struct sampler_options sampling = choose_sampling(g);
+    size_t wanted = g->options->answer_tokens_max ? g->options->answer_tokens_max : ANSWER_TOKENS_DEFAULT;
+    size_t context = g->prompt_count + wanted;
+    TRY(context <= UINT32_MAX ? SLUICE_OK
+                              : error_set(SLUICE_ERR_ARGUMENT, "the prompt has %zu tokens", g->prompt_count));
+    TRY(sampler_create(&sampling, tokenizer_vocab_size(g->text.tokenizer), &g->sampler));
+    TRY(detokenizer_create(g->text.tokenizer, true, &g->detokenizer));
+    TRY(stop_create(&g->options->stop, g->options->stop ? 1 : 0, g->text.stop_ids, g->text.stop_id_count, &g->stop));
+    TRY(engine_open_fitting(path, &g->options->engine, g->prompt_count, wanted, &g->engine));
+    size_t room = sluice_engine_model(g->engine)->context_tokens;
+    if (g->prompt_count >= room) {
+        status = error_set(SLUICE_ERR_ARGUMENT, "the prompt has %zu tokens, but the context holds %zu; raise --ctx",
+                           g->prompt_count, room);
+        goto fail;
+    }
+    g->answer_max = wanted < room - g->prompt_count ? wanted : room - g->prompt_count;
+    g->answer = mem_alloc(g->answer_max, sizeof *g->answer);
+    TRY(g->answer ? SLUICE_OK : SLUICE_ERR_MEMORY);
+    TRY(sluice_session_create(g->engine, &g->session));
+    sampler_prompt(g->sampler, g->prompt, g->prompt_count);
+fail:
+    return status;
+}
+
+// --- generation -----------------------------------------------------------------------------------------------------
+
+static enum sluice_status emit(struct generation *g, const char *text, size_t bytes)
+{
+    if (bytes == 0)
+        return SLUICE_OK;
+    if (!g->options->json) {
+        fwrite(text, 1, bytes, stdout);
+        return fflush(stdout) == 0 ? SLUICE_OK
+                                   : error_set(SLUICE_ERR_IO, "cannot write the answer: %s", strerror(errno));
+    }
+    char *grown = mem_realloc(g->written, g->written_bytes + bytes, 1);
+    if (!grown)
+        return SLUICE_ERR_MEMORY;
+    memcpy(grown + g->written_bytes, text, bytes);
+    g->written = grown;
+    g->written_bytes += bytes;
+    return SLUICE_OK;
+}
+
+// Text of one more token through the stop strings to the user; *stopped when one was found.
+static enum sluice_status emit_token(struct generation *g, int32_t id, bool *stopped)
+{
+    enum sluice_status status;
+    const char *text, *out;
+    size_t bytes, out_bytes;
+    int found;
+    TRY(detokenizer_push(g->detokenizer, id, &text, &bytes));
+    TRY(stop_push(g->stop, text, bytes, &out, &out_bytes, &found));
+    *stopped = found >= 0;
+    TRY(emit(g, out, out_bytes));
+fail:
+    return status;
+}
+
+static enum sluice_status emit_rest(struct generation *g)
+{
+    enum sluice_status status;
+    const char *text, *out;
+    size_t bytes, out_bytes;
+    int found;
+    detokenizer_flush(g->detokenizer, &text, &bytes);
+    TRY(stop_push(g->stop, text, bytes, &out, &out_bytes, &found));
+    TRY(emit(g, out, out_bytes));
+    stop_finish(g->stop, &out, &out_bytes);
+    TRY(emit(g, out, out_bytes));
+fail:
+    return status;
+}
+
+static enum sluice_status decode_answer(struct generation *g)
+{
+    enum sluice_status status;
+    g->finish_reason = "length";
+    for (bool stopped = false; g->answer_count < g->answer_max;) {
+        int32_t id;
+        TRY(sampler_sample(g->sampler, sluice_logits(g->session), sluice_engine_model(g->engine)->vocab, &id));
+        if (stop_is_id(g->stop, id)) {
+            g->finish_reason = "stop";
+            break;
+        }
+        sampler_accept(g->sampler, id);
+        g->answer[g->answer_count++] = id;
+        TRY(emit_token(g, id, &stopped));
+        if (stopped) {
+            g->finish_reason = "stop";
+            break;
+        }
+        if (atomic_load(g->interrupted))
+            return error_set(SLUICE_ERR_CANCELLED, "interrupted");
+        if (g->answer_count < g->answer_max)
+            TRY(sluice_decode(g->engine, &g->session, &id, 1, NULL));
+    }
+    TRY(emit_rest(g));
+fail:
+    return status;
+}
+
+static enum sluice_status run(struct generation *g)
+{
+    enum sluice_status status;
+    struct sluice_prefill_options prefill = {.user = g, .progress = draw_progress};
+    g->start_ns = clock_ns();
+    TRY(sluice_prefill(g->session, g->prompt, g->prompt_count, &prefill));
+    uint64_t middle_ns = clock_ns();
+    g->times.prompt_tokens = g->prompt_count;
+    g->times.prompt_ns = middle_ns - g->start_ns;
+    TRY(decode_answer(g));
+    g->times.answer_tokens = g->answer_count;
+    g->times.answer_ns = clock_ns() - middle_ns;
+fail:
+    return status;
+}
+
+// --- results --------------------------------------------------------------------------------------------------------
+
+static json_t *ids_to_json(const int32_t *ids, size_t count)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; array && i < count; i++)
+        json_array_append_new(array, json_integer(ids[i]));
+    return array;
+}
+
+static enum sluice_status print_json(struct generation *g)
+{
+    json_t *object =
+        json_pack("{s:o, s:o, s:s, s:I, s:o}", "text", json_stringn(g->written ? g->written : "", g->written_bytes),
+                  "ids", ids_to_json(g->answer, g->answer_count), "finish_reason", g->finish_reason, "prompt_tokens",
+                  (json_int_t)g->prompt_count, "statistics", engine_report_json(g->engine, &g->times));
+    if (!object || json_dumpf(object, stdout, JSON_COMPACT) != 0) {
+        json_decref(object);
+        return error_set(SLUICE_ERR_IO, "cannot write the answer as JSON");
+    }
+    putchar('\n');
+    json_decref(object);
+    return SLUICE_OK;
+}
+
+static void finish(struct generation *g)
+{
+    sluice_session_destroy(g->session);
+    sluice_close(g->engine);
+    stop_destroy(g->stop);
+    detokenizer_destroy(g->detokenizer);
+    sampler_destroy(g->sampler);
+    text_bundle_finish(&g->text);
+    mem_free(g->prompt);
+    mem_free(g->answer);
+    mem_free(g->written);
+}
+
+int generate(const char *path, const char *prompt, size_t prompt_bytes, struct generate_options *options)
+{
+    enum sluice_status status;
+    struct generation g = {.options = options, .interrupted = cli_interrupt_start()};
+    cli_log_start(options->engine.verbose);
+    TRY(text_load(path, &g.text));
+    TRY(encode_prompt(&g, prompt, prompt_bytes));
+    TRY(prepare(&g, path));
+    TRY(run(&g));
+    if (options->json)
+        TRY(print_json(&g));
+    else
+        putchar('\n');
+    if (options->engine.verbose)
+        engine_report(g.engine, &g.times);
+fail:;
+    int exit_status = CLI_OK;
+    if (status < 0) {
+        cli_progress_clear();
+        exit_status = cli_fail(status);
+    }
+    finish(&g);
+    return exit_status;
+}

@@ -1,0 +1,61 @@
+// The `sluice` program: finds the subcommand.
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tools/cli.h"
+#include "tools/commands.h"
+
+struct command {
+    const char *name, *summary;
+    int (*run)(int argc, char **argv);
+};
+
+static const struct command commands[] = {
+#define X(name, summary) {#name, summary, cmd_##name},
+    COMMAND_LIST(X)
+#undef X
+};
+
+enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
+
+static void print_usage(FILE *out)
+{
+    fputs("usage: sluice COMMAND [OPTIONS]\n\nRuns Qwen3-Next models with experts streamed from the drive.\n\n", out);
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        fprintf(out, "  %-12s %s\n", commands[i].name, commands[i].summary);
+    fputs("\n`sluice COMMAND --help` tells the options of a command; `sluice --version` the version.\n", out);
+}
+
+// A full disk behind `>` must not look like success.
+static int close_stdout(int exit_status)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return exit_status;
+    fprintf(stderr, "sluice: cannot write the output: %s\n", strerror(errno));
+    return exit_status ? exit_status : CLI_FAILED;
+}
+
+int main(int argc, char **argv)
+{
+    signal(SIGPIPE, SIG_DFL); // `sluice ... | head` ends quietly, even where the parent ignores the signal
+    if (argc < 2) {
+        print_usage(stderr);
+        return CLI_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        print_usage(stdout);
+        return close_stdout(CLI_OK);
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        puts("sluice " SLUICE_VERSION);
+        return close_stdout(CLI_OK);
+    }
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        if (strcmp(argv[1], commands[i].name) == 0)
+            return close_stdout(commands[i].run(argc - 1, argv + 1));
+    fprintf(stderr, "sluice: there is no command \"%s\"; `sluice --help` lists them\n", argv[1]);
+    return CLI_USAGE;
+}
