@@ -128,9 +128,37 @@ static enum sluice_status answer_line(struct tokenize *t, const json_t *line, js
 
 // ---- input and output
 
+// Many programs take U+0085, U+2028 and U+2029 for line ends too: escaped, one answer is one line for them as well.
+static const struct {
+    const char *text, *escape;
+} line_ends[] = {{"\xC2\x85", "\\u0085"}, {"\xE2\x80\xA8", "\\u2028"}, {"\xE2\x80\xA9", "\\u2029"}};
+
+static void print_one_line(const char *json)
+{
+    while (*json) {
+        size_t plain = strcspn(json, "\xC2\xE2"), i = 0, count = sizeof line_ends / sizeof *line_ends;
+        fwrite(json, 1, plain, stdout);
+        json += plain;
+        while (i < count && strncmp(json, line_ends[i].text, strlen(line_ends[i].text)) != 0)
+            i++;
+        if (i < count) {
+            fputs(line_ends[i].escape, stdout);
+            json += strlen(line_ends[i].text);
+        } else if (*json) {
+            putchar(*json++);
+        }
+    }
+    putchar('\n');
+}
+
 static enum sluice_status print_answer(const json_t *answer)
 {
-    if (json_dumpf(answer, stdout, 0) < 0 || putchar('\n') == EOF || fflush(stdout) != 0)
+    char *json = json_dumps(answer, 0);
+    if (!json)
+        return no_memory();
+    print_one_line(json);
+    free(json);
+    if (fflush(stdout) != 0 || ferror(stdout))
         return error_set(SLUICE_ERR_IO, "cannot write the output: %s", strerror(errno));
     return SLUICE_OK;
 }

@@ -1,3 +1,4 @@
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -210,7 +211,8 @@ static void mongolian_vowel_separator_is_no_space(void **state)
     splitter_destroy(splitter);
 }
 
-// Distributions have PCRE2 with older tables than the Hugging Face library: Chinese characters of 2023 would be cut off.
+// Distributions have PCRE2 with older tables than the Hugging Face library: Chinese characters of 2023 would be cut
+// off.
 static void letters_of_newer_unicode_are_letters(void **state)
 {
     (void)state;
@@ -424,6 +426,39 @@ static void random_bytes_round_trip(void **state)
     tokenizer_destroy(tokenizer);
 }
 
+static void *encode_many_times(void *argument)
+{
+    static const char text[] =
+        "It's the 3rd of\n\n  e\u0301t\u00E9, <|im_end|> aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    const struct tokenizer *tokenizer = argument;
+    int32_t *first, *ids;
+    size_t first_count, count;
+    bool same = tokenizer_encode(tokenizer, text, sizeof text - 1, true, &first, &first_count) == SLUICE_OK;
+    for (int i = 0; same && i < 500; i++) {
+        same = tokenizer_encode(tokenizer, text, sizeof text - 1, true, &ids, &count) == SLUICE_OK &&
+               count == first_count && memcmp(ids, first, count * sizeof *ids) == 0;
+        mem_free(ids);
+    }
+    mem_free(first);
+    return same ? argument : NULL;
+}
+
+// The server encodes the prompts of several clients at once.
+static void threads_share_a_tokenizer(void **state)
+{
+    (void)state;
+    struct tokenizer *tokenizer = data_demo_tokenizer();
+    pthread_t threads[4];
+    for (size_t i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, encode_many_times, tokenizer), 0);
+    for (size_t i = 0; i < 4; i++) {
+        void *result;
+        assert_int_equal(pthread_join(threads[i], &result), 0);
+        assert_ptr_equal(result, tokenizer);
+    }
+    tokenizer_destroy(tokenizer);
+}
+
 // Calling code would read outside the table.
 static void ids_outside_the_vocabulary_are_refused(void **state)
 {
@@ -481,6 +516,7 @@ int main(void)
         cmocka_unit_test(long_runs_are_encoded),
         cmocka_unit_test(normalisation_does_not_depend_on_chunks),
         cmocka_unit_test(random_bytes_round_trip),
+        cmocka_unit_test(threads_share_a_tokenizer),
         cmocka_unit_test(ids_outside_the_vocabulary_are_refused),
         cmocka_unit_test(special_tokens_can_be_left_out),
     };
