@@ -28,7 +28,7 @@ _Static_assert(sizeof(struct disk_start) == 40 && sizeof(struct disk_entry) == 3
 
 enum { ENTRIES_PER_TRANSFER = 128 };
 
-static const char journal_magic[8] = "SLJRNL1\n";
+static const char journal_magic[8] = {'S', 'L', 'J', 'R', 'N', 'L', '1', '\n'};
 
 enum sluice_status container_journal_open(struct container_journal *journal, char *path)
 {

@@ -329,7 +329,7 @@ fail:
 static enum sluice_status parse_layer_moe(const json_t *root, struct model_config *config)
 {
     const json_t *dense = field_get(root, "mlp_only_layers");
-    uint32_t step, index;
+    uint32_t step, index = 0;
     enum sluice_status status;
     if (dense && !json_is_array(dense))
         return refuse_type("mlp_only_layers", "an array of layer numbers");
@@ -378,7 +378,7 @@ fail:
 
 static enum sluice_status parse_token_id(const json_t *value, const char *field, uint32_t vocab_size, int64_t *out)
 {
-    uint32_t id;
+    uint32_t id = 0;
     enum sluice_status status = value_to_u32(value, field, 0, vocab_size - 1, &id);
     if (status == SLUICE_OK)
         *out = id;

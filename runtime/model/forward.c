@@ -301,7 +301,7 @@ static bool keep_going(struct pass *pass, double layer)
 
 static enum sluice_status forward_layer(struct pass *pass, uint32_t layer)
 {
-    enum sluice_status status;
+    enum sluice_status status = SLUICE_OK;
     struct sluice_engine *e = pass->engine;
     uint64_t routed = 0;
     for (uint32_t block = 0; block < pass->block_count; block++) {

@@ -85,7 +85,7 @@ static enum sluice_status plan_vector(struct loader *loader, struct gpu_range *r
     va_start(arguments, format);
     vsnprintf(name, sizeof name, format, arguments);
     va_end(arguments);
-    const struct container_tensor *t;
+    const struct container_tensor *t = NULL;
     enum sluice_status status = find(loader, name, CONTAINER_LAYOUT_PLAIN, rows, cols, &t);
     if (status < 0)
         return status;
@@ -104,7 +104,7 @@ static enum sluice_status plan_matrix(struct loader *loader, struct tensor *tens
     va_start(arguments, format);
     vsnprintf(name, sizeof name, format, arguments);
     va_end(arguments);
-    const struct container_tensor *t;
+    const struct container_tensor *t = NULL;
     enum sluice_status status = find(loader, name, CONTAINER_LAYOUT_TILES, rows, cols, &t);
     if (status < 0)
         return status;
