@@ -43,10 +43,10 @@ layout(binding = 4, std430) readonly buffer row_token_buffer { uint row_token[];
         [[unroll]] for (uint r = 0; r < rows_per_lane; r++)
 #define EACH_COLUMN [[unroll]] for (uint c = 0; c < columns; c++)
 
-uint x_row[columns];                // the rows of x that the columns stand for
-uint tile_row[rows_per_lane];       // a row's place in its tile
+uint x_row[columns];                 // the rows of x that the columns stand for
+uint tile_row[rows_per_lane];        // a row's place in its tile
 uint unit0[matrices][rows_per_lane]; // first unit of the row's tile
-uint unit[matrices][rows_per_lane]; // first unit of its current step
+uint unit[matrices][rows_per_lane];  // first unit of its current step
 format_head head[matrices][rows_per_lane];
 format_group group_scales[matrices][rows_per_lane];
 format_piece piece_data[matrices][rows_per_lane];

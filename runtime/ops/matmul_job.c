@@ -19,7 +19,7 @@ enum {
     SLICES_MAX = 8,
 };
 
-bool matmul_uses_q8(enum quant_type type, const struct activations *x)
+static bool uses_q8(enum quant_type type, const struct activations *x)
 {
     return x->q8.bytes != 0 && !quant_format_get(type)->is_float;
 }
@@ -77,7 +77,7 @@ static void dispatch_blocks(struct ops *ops, struct gpu_command *cmd, const stru
 void matmul_job_dispatch(struct ops *ops, struct gpu_command *cmd, const struct matmul_job *job)
 {
     const struct matmul_tuning *tuning = &ops->matmul;
-    bool q8 = matmul_uses_q8(job->type, job->x);
+    bool q8 = uses_q8(job->type, job->x);
     check_shape(job, q8);
     bool grouped = job->row_list != MATMUL_DENSE;
     uint32_t rows_of_x = grouped ? job->tile_rows : job->x->n;

@@ -18,7 +18,4 @@ struct matmul_job {
 
 void matmul_job_dispatch(struct ops *ops, struct gpu_command *cmd, const struct matmul_job *job);
 
-// Whether kernels for `type` read x's 8-bit form.
-bool matmul_uses_q8(enum quant_type type, const struct activations *x);
-
 #endif
