@@ -40,6 +40,7 @@ struct gpu_caps {
     uint32_t max_groups_x; // of one dispatch
     uint32_t max_groups_y;
     uint32_t max_groups_z;
+    uint32_t max_invocations; // of one workgroup, at least 256
 };
 
 // Devices present, for `--device` and messages: calls `visit` with index and name for each; returns the count.

@@ -226,5 +226,6 @@ void device_caps_fill(struct gpu_caps *caps, VkPhysicalDevice physical, const st
     caps->max_groups_x = limits->maxComputeWorkGroupCount[0];
     caps->max_groups_y = limits->maxComputeWorkGroupCount[1];
     caps->max_groups_z = limits->maxComputeWorkGroupCount[2];
+    caps->max_invocations = limits->maxComputeWorkGroupInvocations;
     fill_memory(caps, physical, support);
 }

@@ -26,8 +26,8 @@ enum {
     MODEL_VOCAB_MAX = 1 << 20,
     MODEL_CONV_TAPS_MAX = 8, // at least 2
     MODEL_EOS_MAX = 8,
-    MODEL_POSITIONS_MAX = 1 << 26,
-    MODEL_FP8_BLOCK_MIN = 16, // rows and columns that share a scale in FP8 checkpoints
+    MODEL_POSITIONS_MAX = 1 << 24, // what a position in f32 holds exactly
+    MODEL_FP8_BLOCK_MIN = 16,      // rows and columns that share a scale in FP8 checkpoints
 };
 
 struct model_layer {

@@ -14,10 +14,7 @@ static const enum shader_id shaders_q8[QUANT_TYPE_COUNT] = {
     [QUANT_Q6_K] = SHADER_MATMUL_Q6_K_Q8,
 };
 
-enum {
-    FLOAT_STEP_COLS = 64, // of the kernels, see format_float.glsl; for the other formats it is the layout's step
-    SLICES_MAX = 8,
-};
+enum { FLOAT_STEP_COLS = 64 }; // of the kernels, see format_float.glsl; for the other formats it is the layout's step
 
 static bool uses_q8(enum quant_type type, const struct activations *x)
 {
@@ -37,7 +34,7 @@ static uint32_t choose_columns(const uint32_t *choices, uint32_t count)
 static uint32_t choose_slices(enum quant_type type, uint32_t cols)
 {
     uint32_t step_cols = quant_format_get(type)->is_float ? (uint32_t)FLOAT_STEP_COLS : quant_tile_step_cols(type);
-    return ops_min(ops_divide_up(cols, step_cols), SLICES_MAX);
+    return ops_min(ops_divide_up(cols, step_cols), MATMUL_SLICES_MAX);
 }
 
 // The power of two from `slices` on, if there are few columns.

@@ -9,10 +9,12 @@ static struct matmul_tuning matmul_tuning_choose(const struct gpu_caps *caps)
 {
     if (caps->is_software)
         return (struct matmul_tuning){.lanes = 8, .rows_per_lane = 4, .columns = {{{1, 4}, {1, 2}}, {{1, 4}, {1, 2}}}};
-    return (struct matmul_tuning){.lanes = caps->subgroup_size > 32 ? 64 : 32,
+    uint32_t lanes = caps->subgroup_size > 32 ? 64 : 32;
+    bool slices_fit = lanes * MATMUL_SLICES_MAX <= caps->max_invocations;
+    return (struct matmul_tuning){.lanes = lanes,
                                   .rows_per_lane = 1,
                                   .columns = {{{1, 2, 4}, {1, 2, 4}}, {{1, 2, 4, 8}, {1, 2, 4, 8}}},
-                                  .slice_columns_max = 4,
+                                  .slice_columns_max = slices_fit ? 4 : 0,
                                   .integer_dot = true,
                                   .unrolled = true};
 }

@@ -1,9 +1,9 @@
-// Operations on the device: each checks shapes, then records one or a few dispatches into `cmd` and returns. Results are
-// ready at the tick of cmd's submission; the order of operations inside a command is kept by the hazard tracking of
+// Operations on the device: each checks shapes, then records one or a few dispatches into `cmd` and returns. Results
+// are ready at the tick of cmd's submission; the order of operations inside a command is kept by the hazard tracking of
 // runtime/gpu/command.h. All sums are in f32 and in an order that depends on the shapes alone, so that results do not
-// depend on slots, budgets or what else is in the batch. Arrays are f32, row-major and contiguous unless said otherwise.
-// Failures (a kernel that does not compile) are kept in cmd and returned by gpu_command_submit; wrong shapes are our bugs (CHECK).
-// Ranges may be larger than needed. Threads: one per device.
+// depend on slots, budgets or what else is in the batch. Arrays are f32, row-major and contiguous unless said
+// otherwise. Failures (a kernel that does not compile) are kept in cmd and returned by gpu_command_submit; wrong shapes
+// are our bugs (CHECK). Ranges may be larger than needed. Threads: one per device.
 #ifndef SLUICE_OPS_OPS_H
 #define SLUICE_OPS_OPS_H
 
@@ -21,7 +21,8 @@ void ops_destroy(struct ops *ops);
 void op_embed_rows(struct ops *ops, struct gpu_command *cmd, const struct tensor *table, struct gpu_range ids,
                    uint32_t n, struct gpu_range y);
 
-// y = x / sqrt(mean(x^2) + eps) * (1 + w), per row of x [n, cols]; w [cols]. y->f32 and, where y->q8 is present, y->q8 too.
+// y = x / sqrt(mean(x^2) + eps) * (1 + w), per row of x [n, cols]; w [cols]. y->f32 and, where y->q8 is present, y->q8
+// too.
 void op_norm_rms(struct ops *ops, struct gpu_command *cmd, struct gpu_range x, struct gpu_range w, float eps,
                  const struct activations *y);
 
@@ -36,8 +37,9 @@ void op_quantize_q8(struct ops *ops, struct gpu_command *cmd, const struct activ
 void op_matmul(struct ops *ops, struct gpu_command *cmd, const struct tensor *w, const struct activations *x,
                struct gpu_range y, uint32_t y_stride, bool accumulate);
 
-// y[n, inter] = silu(x * gate^T) * (x * up^T). `gate_up` holds 2 * inter rows as alternating row tiles: gate rows 0..31,
-// up rows 0..31, gate rows 32..63, ... (quant_tile_pack_pair); gate_up->rows = 2 * inter rounded up to whole tiles each.
+// y[n, inter] = silu(x * gate^T) * (x * up^T). `gate_up` holds 2 * inter rows as alternating row tiles: gate rows
+// 0..31, up rows 0..31, gate rows 32..63, ... (quant_tile_pack_pair); gate_up->rows = 2 * inter rounded up to whole
+// tiles each.
 void op_gate_up(struct ops *ops, struct gpu_command *cmd, const struct tensor *gate_up, uint32_t inter,
                 const struct activations *x, const struct activations *y);
 
@@ -50,11 +52,11 @@ void op_moe_route(struct ops *ops, struct gpu_command *cmd, struct gpu_range log
 
 // Where the experts of one slab lie and what they look like.
 struct moe_slab {
-    struct gpu_range range;      // slots one after the other
-    uint32_t slot_bytes;         // distance of two slots
-    uint32_t down_offset;        // bytes from a slot's start to its down tiles (gate|up tiles are at 0)
+    struct gpu_range range; // slots one after the other
+    uint32_t slot_bytes;    // distance of two slots
+    uint32_t down_offset;   // bytes from a slot's start to its down tiles (gate|up tiles are at 0)
     enum quant_type gate_up_type, down_type;
-    uint32_t hidden, inter;      // gate, up [inter, hidden]; down [hidden, inter]
+    uint32_t hidden, inter; // gate, up [inter, hidden]; down [hidden, inter]
 };
 
 // A run of at most MOE_TILE_ROWS rows of one expert. Rows are (token, expert) pairs sorted by expert.
@@ -78,8 +80,8 @@ void op_moe_down(struct ops *ops, struct gpu_command *cmd, const struct moe_slab
                  uint32_t tile_count, uint32_t tile_rows, const struct activations *act, struct gpu_range y);
 
 // h[t, :] += sum over t's picks p, in the order given, of weight[t, p] * y[row[t, p] - row0, :], taking only picks with
-// row0 <= row < row0 + row_count. row u32 [n, top_k] (sorted by rising expert by the caller, so that the order of the sum does not
-// depend on how rows are cut into batches), weight f32 [n, top_k] in the same order. h [n, hidden].
+// row0 <= row < row0 + row_count. row u32 [n, top_k] (sorted by rising expert by the caller, so that the order of the
+// sum does not depend on how rows are cut into batches), weight f32 [n, top_k] in the same order. h [n, hidden].
 void op_moe_combine(struct ops *ops, struct gpu_command *cmd, struct gpu_range y, struct gpu_range row,
                     struct gpu_range weight, uint32_t n, uint32_t top_k, uint32_t row0, uint32_t row_count,
                     struct gpu_range h, uint32_t hidden);
@@ -99,19 +101,20 @@ struct delta_shape {
 // qkvz row: per key head: q, k, v of its value heads, z of its value heads (checkpoint order of in_proj_qkvz);
 // ba row: per key head: b of its value heads, a of its value heads.
 
-// out[T, channels] = silu(causal depthwise convolution), state [conv_taps - 1][channels] (oldest first; raw projections) read and updated.
-// weight [channels][conv_taps].
+// out[T, channels] = silu(causal depthwise convolution), state [conv_taps - 1][channels] (oldest first; raw
+// projections) read and updated. weight [channels][conv_taps].
 void op_conv_seq(struct ops *ops, struct gpu_command *cmd, const struct delta_shape *shape, struct gpu_range qkvz,
                  uint32_t tokens, struct gpu_range weight, struct gpu_range state, struct gpu_range out);
 
-// The gated delta rule, token by token: o [T, value_heads * value_dim]; state [value_heads][key_dim][value_dim], read and
-// updated. q and k of `conv` are L2-normalised here (1e-6 inside the root), q divided by sqrt(key_dim);
-// beta = sigmoid(b), g = -exp(a_log) * softplus(a + dt_bias). a_log, dt_bias [value_heads].
+// The gated delta rule, token by token: o [T, value_heads * value_dim]; state [value_heads][key_dim][value_dim], read
+// and updated. q and k of `conv` are L2-normalised here (1e-6 inside the root), q divided by sqrt(key_dim); beta =
+// sigmoid(b), g = -exp(a_log) * softplus(a + dt_bias). a_log, dt_bias [value_heads].
 void op_delta_scan(struct ops *ops, struct gpu_command *cmd, const struct delta_shape *shape, struct gpu_range conv,
                    struct gpu_range ba, uint32_t tokens, struct gpu_range a_log, struct gpu_range dt_bias,
                    struct gpu_range state, struct gpu_range o);
 
-// y = o / sqrt(mean(o^2) + eps) * w * silu(z) per token and value head; w [value_dim]. y->q8 is filled too where present.
+// y = o / sqrt(mean(o^2) + eps) * w * silu(z) per token and value head; w [value_dim]. y->q8 is filled too where
+// present.
 void op_delta_norm(struct ops *ops, struct gpu_command *cmd, const struct delta_shape *shape, struct gpu_range o,
                    struct gpu_range qkvz, struct gpu_range w, float eps, const struct activations *y);
 
@@ -119,9 +122,9 @@ void op_delta_norm(struct ops *ops, struct gpu_command *cmd, const struct delta_
 
 struct attention_shape {
     uint32_t heads, kv_heads, head_dim;
-    uint32_t rotary_dim;   // even; the first rotary_dim dimensions are rotated, pairs (i, i + rotary_dim / 2)
-    float rotary_scale;    // YaRN's factor on cos and sin; 1 without
-    bool kv_f16;           // K and V in f16, else f32
+    uint32_t rotary_dim; // even; the first rotary_dim dimensions are rotated, pairs (i, i + rotary_dim / 2)
+    float rotary_scale;  // YaRN's factor on cos and sin; 1 without
+    bool kv_f16;         // K and V in f16, else f32
 };
 
 // A run of KV_BLOCK-token blocks of one layer of one sequence, small enough for one binding.
@@ -129,7 +132,7 @@ struct attention_shape {
 enum { KV_BLOCK = 32 };
 struct kv_segment {
     struct gpu_range k, v;
-    uint32_t first; // position of the segment's first token; a multiple of KV_BLOCK
+    uint32_t first;    // position of the segment's first token; a multiple of KV_BLOCK
     uint32_t capacity; // tokens; a multiple of KV_BLOCK
 };
 
@@ -141,10 +144,11 @@ void op_rope_store(struct ops *ops, struct gpu_command *cmd, const struct attent
                    struct gpu_range frequencies, uint32_t tokens, uint32_t first_position,
                    const struct kv_segment *segment, struct gpu_range q_out);
 
-// Causal attention of T query rows (positions first_position + t) over the part [begin, end) of the segment's positions, cut into
-// `split_count` equal runs of `split_tokens` (a multiple of KV_BLOCK; the last may be shorter). Writes partial results number
-// split0 .. split0 + split_count - 1 of `splits`: partial_o [T][heads][splits][head_dim] (not normalised) and
-// partial_ml [T][heads][splits][2] (running maximum, sum). A run with no visible position writes (-inf, 0) and zeros.
+// Causal attention of T query rows (positions first_position + t) over the part [begin, end) of the segment's
+// positions, cut into `split_count` equal runs of `split_tokens` (a multiple of KV_BLOCK; the last may be shorter).
+// Writes partial results number split0 .. split0 + split_count - 1 of `splits`: partial_o [T][heads][splits][head_dim]
+// (not normalised) and partial_ml [T][heads][splits][2] (running maximum, sum). A run with no visible position writes
+// (-inf, 0) and zeros.
 void op_attend(struct ops *ops, struct gpu_command *cmd, const struct attention_shape *shape, struct gpu_range q,
                uint32_t tokens, uint32_t first_position, const struct kv_segment *segment, uint32_t begin, uint32_t end,
                uint32_t split_tokens, uint32_t split0, uint32_t splits, struct gpu_range partial_o,

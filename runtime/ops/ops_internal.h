@@ -5,7 +5,7 @@
 #include "runtime/base/check.h"
 #include "runtime/ops/ops.h"
 
-enum { MATMUL_COLUMN_CHOICES = 4 };
+enum { MATMUL_COLUMN_CHOICES = 4, MATMUL_SLICES_MAX = 8 };
 
 // How matmul.comp is specialised on this device. Results do not depend on it.
 struct matmul_tuning {
