@@ -61,7 +61,8 @@ int64_t container_writer_pwrite(void *user, int descriptor, const void *data, si
 {
     struct container_writer *w = user;
     uint64_t number = atomic_fetch_add(&w->write_count, 1) + 1;
-    if (w->faults.write_error_at && number >= w->faults.write_error_at) {
+    if (w->faults.write_error_at && number >= w->faults.write_error_at &&
+        (w->faults.write_error_count == 0 || number - w->faults.write_error_at < w->faults.write_error_count)) {
         errno = w->faults.write_error;
         return -1;
     }

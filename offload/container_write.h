@@ -59,11 +59,12 @@ struct container_plan {
 
 // Fault injection for tests; all zero: none.
 struct container_writer_faults {
-    uint64_t write_error_at;  // this write (1 is the first) and all later ones fail...
-    int write_error;          // ...with this errno
-    size_t write_bytes_max;   // a write stops short after so many bytes
-    uint32_t interrupt_every; // every n-th write fails with EINTR
-    uint32_t sync_error_at;   // this sync of the data (1 is the first) fails with EIO
+    uint64_t write_error_at;    // this write (1 is the first) and all later ones...
+    uint64_t write_error_count; // ...or only so many (0: all) fail...
+    int write_error;            // ...with this errno
+    size_t write_bytes_max;     // a write stops short after so many bytes
+    uint32_t interrupt_every;   // every n-th write fails with EINTR
+    uint32_t sync_error_at;     // this sync of the data (1 is the first) fails with EIO
 };
 
 struct container_writer_options {

@@ -74,7 +74,8 @@ static enum sluice_status use_region(struct reader *r, struct uring *u)
 {
     const struct reader_options *o = &r->options;
     uint64_t unit_bytes = o->region_unit_bytes ? o->region_unit_bytes : READER_ALIGN_BYTES;
-    uint64_t piece_bytes = REGISTERED_BYTES_MAX / unit_bytes * unit_bytes;
+    uint64_t most_bytes = r->faults.registered_bytes_max ? r->faults.registered_bytes_max : REGISTERED_BYTES_MAX;
+    uint64_t piece_bytes = most_bytes / unit_bytes * unit_bytes;
     if (!o->region || o->region_bytes == 0 || piece_bytes == 0)
         return SLUICE_OK;
     uint32_t count = (uint32_t)((o->region_bytes + piece_bytes - 1) / piece_bytes);

@@ -266,6 +266,47 @@ static void hostile_names_are_refused(void **state)
     memcpy(image, good, good_bytes);
 }
 
+// Moves the 64-bit offset at `place` of the image; every such file must be refused.
+static void assert_offset_is_fixed(size_t place)
+{
+    uint64_t was;
+    memcpy(&was, good + place, sizeof was);
+    const uint64_t wrong[] = {was - 4096, was + 4096, was + 1, 0, 4096, was | UINT64_C(1) << 63, UINT64_MAX - 4095};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        memcpy(image + place, &wrong[i], sizeof wrong[i]);
+        seal();
+        assert_int_equal(outcome(), SLUICE_ERR_FORMAT);
+        memcpy(image, good, good_bytes);
+    }
+}
+
+// Two tensors could share their bytes, or an expert be read from the middle of another, with checksums that fit.
+static void items_elsewhere_are_refused(void **state)
+{
+    (void)state;
+    const struct container_disk_header *header = (const struct container_disk_header *)good;
+    size_t place = CONTAINER_HEADER_BYTES + header->type_count * sizeof(struct container_disk_type);
+    for (uint32_t i = 0; i < header->document_count; i++, place += sizeof(struct container_disk_document))
+        assert_offset_is_fixed(place + offsetof(struct container_disk_document, offset));
+    for (uint32_t i = 0; i < header->tensor_count; i++, place += sizeof(struct container_disk_tensor))
+        assert_offset_is_fixed(place + offsetof(struct container_disk_tensor, offset));
+    for (uint32_t i = 0; i < header->layer_count; i++, place += sizeof(struct container_disk_layer))
+        assert_offset_is_fixed(place + offsetof(struct container_disk_layer, offset));
+}
+
+// The last name would be read beyond the pool.
+static void a_pool_without_its_end_is_refused(void **state)
+{
+    (void)state;
+    struct container_disk_header *header = (struct container_disk_header *)image;
+    header->string_bytes--;
+    header->directory_bytes--;
+    seal();
+    assert_int_equal(outcome(), SLUICE_ERR_FORMAT);
+    assert_non_null(strstr(error_message(), "the name"));
+    memcpy(image, good, good_bytes);
+}
+
 // A newer file would be called damaged, and the user would convert 160 GB again in vain.
 static void another_version_is_named(void **state)
 {
@@ -310,6 +351,8 @@ int main(void)
         cmocka_unit_test(swapped_and_lost_blocks_are_noticed),
         cmocka_unit_test(hostile_fields_are_harmless),
         cmocka_unit_test(hostile_names_are_refused),
+        cmocka_unit_test(items_elsewhere_are_refused),
+        cmocka_unit_test(a_pool_without_its_end_is_refused),
         cmocka_unit_test(another_version_is_named),
         cmocka_unit_test(damage_after_opening_is_noticed),
     };

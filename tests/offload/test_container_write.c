@@ -263,6 +263,35 @@ static void a_full_disk_is_explained_and_resumed(void **state)
     }
 }
 
+// The user makes room while the program waits, and it would refuse to go on.
+static void a_put_can_be_tried_again(void **state)
+{
+    (void)state;
+    uint32_t failures = 0;
+    for (uint64_t at = 1; at < 60; at++) {
+        struct container_writer *w;
+        struct container_writer_faults faults = {.write_error_at = at, .write_error_count = 1, .write_error = ENOSPC};
+        struct container_writer_options options = sample_options;
+        options.faults = &faults;
+        remove_all(NULL);
+        if (container_writer_open(path, &sample_plan, &options, &w) < 0)
+            continue; // the fault hit what comes before the first put
+        enum sluice_status status = sample_put(w);
+        if (status < 0) {
+            failures++;
+            assert_int_equal(sample_put(w), SLUICE_OK);
+        }
+        struct container_writer_progress progress = container_writer_progress(w);
+        assert_true(progress.bytes_done == progress.bytes_total);
+        status = container_writer_finish(w);
+        if (status < 0)
+            assert_int_equal(container_writer_finish(w), SLUICE_OK);
+        container_writer_close(w);
+        assert_finished();
+    }
+    assert_true(failures > SAMPLE_TENSORS + SAMPLE_EXPERTS); // data and journal
+}
+
 // After a failed sync nobody knows what reached the disk; believing the next one would put garbage into the model.
 static void a_failed_sync_ends_the_run(void **state)
 {
@@ -516,6 +545,7 @@ int main(void)
         cmocka_unit_test_setup(other_inputs_start_over, remove_all),
         cmocka_unit_test_setup(a_second_writer_is_refused, remove_all),
         cmocka_unit_test_setup(a_full_disk_is_explained_and_resumed, remove_all),
+        cmocka_unit_test_setup(a_put_can_be_tried_again, remove_all),
         cmocka_unit_test_setup(a_failed_sync_ends_the_run, remove_all),
         cmocka_unit_test_setup(what_cannot_be_named_is_kept, remove_all),
         cmocka_unit_test_setup(short_and_interrupted_writes_go_on, remove_all),
