@@ -69,8 +69,9 @@ const struct sluice_model *sluice_engine_model(const struct sluice_engine *engin
 // True for a DeltaNet layer (which has a state), false for an attention layer.
 bool sluice_layer_is_linear(const struct sluice_engine *engine, uint32_t layer);
 
-// The name of the device in use, and the driver's.
+// The name of the device in use, and its driver's name and version.
 const char *sluice_device_name(const struct sluice_engine *engine);
+const char *sluice_driver_name(const struct sluice_engine *engine);
 
 // A session with an empty sequence. Errors: SLUICE_ERR_ARGUMENT (more sessions than options.sessions).
 enum sluice_status sluice_session_create(struct sluice_engine *engine, struct sluice_session **session);

@@ -145,8 +145,8 @@ static enum sluice_status plan_memory(struct sluice_engine *e, struct plan *plan
         uint64_t slot_bytes = pager_slot_bytes(e->container), total = container_expert_count(e->container);
         uint64_t host = e->options.ram_bytes ? e->options.ram_bytes / slot_bytes : STAGING_SLOTS;
         if (host < HOST_SLOTS_MIN)
-            return error_set(SLUICE_ERR_BUDGET, "--ram: streaming needs at least %u expert slots of %llu bytes",
-                             HOST_SLOTS_MIN, (unsigned long long)slot_bytes);
+            TRY(error_set(SLUICE_ERR_BUDGET, "--ram: streaming needs at least %u expert slots of %llu bytes",
+                          HOST_SLOTS_MIN, (unsigned long long)slot_bytes));
         plan->pager = (struct pager_options){
             .host_slots = (uint32_t)(host < total ? host : total),
             .host_cache = e->options.ram_bytes != 0,
@@ -273,6 +273,11 @@ bool sluice_layer_is_linear(const struct sluice_engine *e, uint32_t layer)
 const char *sluice_device_name(const struct sluice_engine *e)
 {
     return gpu_device_caps(e->device)->device_name;
+}
+
+const char *sluice_driver_name(const struct sluice_engine *e)
+{
+    return gpu_device_caps(e->device)->driver_name;
 }
 
 enum sluice_status sluice_document(struct sluice_engine *e, const char *name, const char **text, size_t *bytes)
