@@ -273,7 +273,7 @@ static enum sluice_status request_more(struct pager *pager)
             return SLUICE_OK;
         case RESIDENCY_PENDING: // the list holds every expert once, and a sweep leaves nothing in flight behind
         case RESIDENCY_FAILED:
-            CHECK(!"an expert is in flight outside its sweep");
+            check_failed("no expert is in flight outside its sweep", __FILE__, __LINE__);
         }
     }
     return SLUICE_OK;
