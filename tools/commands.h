@@ -11,7 +11,8 @@
     X(summarize, "summarise a document")                             \
     X(tokenize, "turn text into token ids and back")                 \
     X(logits, "write what the model computes, for comparison")       \
-    X(synth, "write a synthetic checkpoint for tests")
+    X(bench, "measure how fast a container runs here")               \
+    X(synth, "write a synthetic model for tests and measurements")
 
 #define X(name, summary) int cmd_##name(int argc, char **argv);
 COMMAND_LIST(X)

@@ -11,9 +11,13 @@ refused 1 'small/x.sluice' convert model -o small/x.sluice
 refused 1 'small/model' synth --config "$configs/mixed.json" -o small/model
 [ -e small/model/config.json ] && fail "a checkpoint on a full disk looks complete"
 ls small/model/*.safetensors 2>/dev/null && fail "a weight file on a full disk looks complete"
+refused 1 'disk is full.* still to be written' synth --config "$configs/mixed.json" --container small/y.sluice
+[ -e small/y.sluice ] && fail "a synthetic container on a full disk"
 
 # After making room the same command works.
 mount -o remount,size=64m small || fail "remount"
 ok convert model -o small/x.sluice
 ok verify small/x.sluice
+ok synth --config "$configs/mixed.json" --container small/y.sluice
+ok verify small/y.sluice
 echo OK

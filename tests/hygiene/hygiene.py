@@ -16,7 +16,7 @@ import sys
 BASE, QUANT, SHADERS, OFFLOAD = "runtime/base/", "quant/", "shaders/", "offload/"
 GPU, OPS, MODEL, TEXT, API = "runtime/gpu/", "runtime/ops/", "runtime/model/", "runtime/text/", "runtime/sluice.h"
 # Making containers and checkpoints needs no engine, so it is not part of the API; tools calls it directly.
-CHECKPOINT_HEADERS = ["config.h", "convert.h", "synth_checkpoint.h"]
+CHECKPOINT_HEADERS = ["config.h", "convert.h", "shape.h", "synth_checkpoint.h", "synth_container.h"]
 MAY_INCLUDE = {
     BASE: [],
     QUANT: [BASE],

@@ -1,0 +1,119 @@
+// `sluice bench FILE`: how fast a container runs here.
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/mem.h"
+#include "tools/bench_report.h"
+#include "tools/commands.h"
+#include "tools/engine_open.h"
+
+enum { TOKENS_MAX = 1 << 26, REPEAT_MAX = 1000 };
+
+// A whole number from 0 to TOKENS_MAX at *text, which moves behind it.
+static bool parse_number(const char **text, uint32_t *number)
+{
+    char *end;
+    errno = 0;
+    unsigned long value = strtoul(*text, &end, 10);
+    bool valid = isdigit((unsigned char)**text) && errno == 0 && value <= TOKENS_MAX;
+    *text = end;
+    *number = (uint32_t)value;
+    return valid;
+}
+
+static enum sluice_status parse_tokens(const char *text, void *target)
+{
+    const char *at = text;
+    if (parse_number(&at, target) && *at == '\0')
+        return SLUICE_OK;
+    return error_set(SLUICE_ERR_ARGUMENT, "\"%s\" is no number of tokens from 0 to %d", text, TOKENS_MAX);
+}
+
+// "128,512"; "0" is an empty list.
+static enum sluice_status parse_prompts(const char *text, void *target)
+{
+    struct bench_options *options = target;
+    const char *at = text;
+    options->prompt_count = 0;
+    if (strcmp(text, "0") == 0)
+        return SLUICE_OK;
+    while (options->prompt_count < BENCH_PROMPTS_MAX) {
+        uint32_t *tokens = &options->prompts[options->prompt_count++];
+        if (!parse_number(&at, tokens) || *tokens == 0 || (*at && *at != ','))
+            break;
+        if (*at++ == '\0')
+            return SLUICE_OK;
+    }
+    return error_set(SLUICE_ERR_ARGUMENT, "\"%s\" is no list of up to %d prompt lengths such as 128,512", text,
+                     BENCH_PROMPTS_MAX);
+}
+
+static uint32_t context_needed(const struct bench_options *options)
+{
+    uint32_t most = options->generate ? options->depth + options->generate : 1;
+    for (uint32_t i = 0; i < options->prompt_count; i++)
+        most = options->prompts[i] > most ? options->prompts[i] : most;
+    return most;
+}
+
+static enum sluice_status bench(const char *path, const struct cli_engine_options *engine_options,
+                                const struct bench_options *options, bool as_json)
+{
+    struct sluice_engine *engine = NULL;
+    enum sluice_status status = SLUICE_ERR_MEMORY;
+    struct bench_results *results = mem_alloc(1, sizeof *results);
+    if (!results)
+        return status;
+    TRY(engine_open_fitting(path, engine_options, context_needed(options), 0, &engine));
+    TRY(bench_run(engine, options, results));
+    if (as_json)
+        TRY(bench_report_print_json(engine, options, results));
+    else
+        bench_report_print(engine, options, results);
+fail:
+    sluice_close(engine);
+    mem_free(results);
+    return status;
+}
+
+int cmd_bench(int argc, char **argv)
+{
+    struct bench_options o = {.prompts = {128, 512}, .prompt_count = 2, .generate = 32, .repeat = 1};
+    struct cli_engine_options engine_options = {0};
+    bool as_json = false;
+    const char *path;
+    int exit_status;
+    const struct cli_option options[] = {
+        {"prompt", 'p', "LENGTHS", "tokens of the prompts to time, such as 128,512 (default); 0: none", parse_prompts,
+         &o},
+        {"gen", 'n', "N", "tokens to decode; default 32; 0: none", parse_tokens, &o.generate},
+        {"depth", 'd', "N", "tokens of context before those; default 16", parse_tokens, &o.depth},
+        {"repeat", 'r', "R", "report the median of R runs; default 1", cli_parse_count, &o.repeat},
+        {"json", 0, NULL, "one JSON object on standard output", cli_parse_flag, &as_json},
+        CLI_ENGINE_OPTIONS(engine_options),
+    };
+    const struct cli_command command = {
+        "bench",
+        "FILE [OPTIONS]",
+        "Measures prefill and decode of the model in FILE with random tokens. One more run of each length goes before\n"
+        "those that count. With -v, GPU time per kernel is measured too, which costs a little of the speed.",
+        options,
+        sizeof options / sizeof *options,
+        1,
+        1,
+    };
+    if (!cli_parse(&command, argc, argv, &path, &exit_status))
+        return exit_status;
+    if (o.repeat > REPEAT_MAX)
+        return cli_usage_error(&command, "--repeat %u: at most %d", o.repeat, REPEAT_MAX);
+    if (o.prompt_count == 0 && o.generate == 0)
+        return cli_usage_error(&command, "nothing to measure: --prompt and --gen are both 0");
+    if (o.depth == 0)
+        o.depth = BENCH_DEPTH_DEFAULT;
+    cli_log_start(engine_options.verbose);
+    enum sluice_status status = bench(path, &engine_options, &o, as_json);
+    return status < 0 ? cli_fail(status) : CLI_OK;
+}
