@@ -30,7 +30,9 @@ layout(constant_id = 4) const uint row_list = 0;       // MATMUL_DENSE ...
 layout(constant_id = 5) const bool integer_dot = true; // 8-bit x: use the dot product instruction
 layout(constant_id = 6) const bool unrolled = true;    // the pieces of a group, so that their loads go out together
 layout(constant_id = 7) const uint slice_lanes = 1;    // 1, or at least push.slices
+layout(constant_id = 8) const bool read_ahead = false; // touch the next weights: see runtime/ops/matmul_tune.c
 
+const uint line_units = 4; // 64 bytes
 const bool grouped = row_list != uint(MATMUL_DENSE);
 
 layout(push_constant) uniform push_block { matmul_push push; };
@@ -45,8 +47,10 @@ layout(binding = 4, std430) readonly buffer row_token_buffer { uint row_token[];
 
 uint x_row[columns];                 // the rows of x that the columns stand for
 uint tile_row[rows_per_lane];        // a row's place in its tile
-uint unit0[matrices][rows_per_lane]; // first unit of the row's tile
-uint unit[matrices][rows_per_lane];  // first unit of its current step
+uint unit0[matrices];                // first unit of the lane's tile
+uint unit[matrices];                 // first unit of its current step
+uint last_unit;                      // of the matrix
+uint touched;                        // see touch_next()
 format_head head[matrices][rows_per_lane];
 format_group group_scales[matrices][rows_per_lane];
 format_piece piece_data[matrices][rows_per_lane];
@@ -64,12 +68,23 @@ shared float slice_totals[slice_lanes * lanes * matrices * rows_per_lane * colum
 
 void multiply_piece(uint column, uint group, uint piece)
 {
-    EACH_ROW piece_data[m][r] = format_read_piece(head[m][r], unit[m][r], tile_row[r], group, piece);
+    EACH_ROW piece_data[m][r] = format_read_piece(head[m][r], unit[m], tile_row[r], group, piece);
     group_piece(column, group, piece);
+}
+
+// Reads a word of each cache line of the next step's weights, as far as they are this group's share.
+void touch_next(uint group)
+{
+    const uint share = (FORMAT_STEP_UNITS + FORMAT_GROUPS - 1u) / FORMAT_GROUPS;
+    [[unroll]] for (uint m = 0; m < matrices; m++)
+        [[unroll]] for (uint i = 0; i < share; i += line_units)
+            touched |= weight_words[min(unit[m] + FORMAT_STEP_UNITS + group * share + i, last_unit) * 4u];
 }
 
 void multiply_group(uint column, uint group, uint pieces)
 {
+    if (read_ahead)
+        touch_next(group);
     EACH_ROW group_scales[m][r] = format_read_group(head[m][r], group);
     group_begin();
     if (unrolled) {
@@ -85,14 +100,16 @@ void multiply_group(uint column, uint group, uint pieces)
 void multiply_steps(uint begin, uint end)
 {
     EACH_ROW EACH_COLUMN total[m][r][c] = 0.0;
-    EACH_ROW unit[m][r] = unit0[m][r] + begin * FORMAT_STEP_UNITS;
+    [[unroll]] for (uint m = 0; m < matrices; m++)
+        unit[m] = unit0[m] + begin * FORMAT_STEP_UNITS;
     for (uint step = begin; step < end; step++) {
         uint column = step * FORMAT_STEP_COLS;
-        EACH_ROW head[m][r] = format_read_head(unit[m][r], tile_row[r]);
+        EACH_ROW head[m][r] = format_read_head(unit[m], tile_row[r]);
         uint pieces = format_pieces(push.cols - column);
         [[dont_unroll]] for (uint group = 0; group < FORMAT_GROUPS; group++)
             multiply_group(column, group, pieces);
-        EACH_ROW unit[m][r] += FORMAT_STEP_UNITS;
+        [[unroll]] for (uint m = 0; m < matrices; m++)
+            unit[m] += FORMAT_STEP_UNITS;
     }
 }
 
@@ -138,9 +155,21 @@ void join_slices()
             EACH_ROW EACH_COLUMN sum[m][r][c] += slice_totals[slice_place(slice, m, r, c)];
 }
 
+// Lanes whose rows make up one tile.
+const uint tile_lanes = tile_rows / rows_per_lane;
+
+// The lane's tile. Where a subgroup has only one, compilers shall see that: addresses are then the same for all lanes.
+uint tile_of()
+{
+    uint lane = invocation() % lanes;
+    if (rows_per_lane > 1u && gl_SubgroupSize <= tile_lanes)
+        lane = gl_SubgroupID * gl_SubgroupSize % lanes;
+    return gl_WorkGroupID.x * (lanes / tile_lanes) + lane / tile_lanes;
+}
+
 uint row_of(uint r)
 {
-    return gl_WorkGroupID.x * lanes * rows_per_lane + r * lanes + invocation() % lanes;
+    return tile_of() * tile_rows + r * tile_lanes + invocation() % tile_lanes;
 }
 
 // Lanes beyond the last tile work on the last one, and write nothing.
@@ -148,12 +177,11 @@ void find_rows(uint first_unit)
 {
     uint tile_units = format_tile_units(push.cols);
     uint last_tile = (push.rows - 1u) / tile_rows;
-    EACH_ROW
-    {
-        uint tile = min(row_of(r) / tile_rows, last_tile);
-        tile_row[r] = row_of(r) % tile_rows;
-        unit0[m][r] = first_unit + (tile * matrices + m) * tile_units;
-    }
+    last_unit = first_unit + (last_tile + 1u) * matrices * tile_units - 1u;
+    [[unroll]] for (uint m = 0; m < matrices; m++)
+        unit0[m] = first_unit + (min(tile_of(), last_tile) * matrices + m) * tile_units;
+    [[unroll]] for (uint r = 0; r < rows_per_lane; r++)
+        tile_row[r] = r * tile_lanes + invocation() % tile_lanes;
 }
 
 void write(uint r, uint c, uint y_row)
@@ -178,7 +206,10 @@ void main()
         x_row[c] = row_list == MATMUL_INDIRECT ? row_token[row] : row;
     }
     find_rows(grouped ? run.x * push.slot_units + push.slot_unit0 : 0u);
+    touched = 0u;
     multiply();
+    if (read_ahead && push.rows == 0u) // never: but compilers must not drop the reads
+        y[0] = float(touched);
     join_slices();
     if (my_slice() != 0u)
         return;

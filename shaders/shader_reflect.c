@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BINDINGS_MAX = 16, CONSTANTS_MAX = 8, MODULE_WORDS_MAX = 1 << 20, DEPTH_MAX = 8, NAME_MAX_BYTES = 64 };
+enum { BINDINGS_MAX = 16, CONSTANTS_MAX = 12, MODULE_WORDS_MAX = 1 << 20, DEPTH_MAX = 8, NAME_MAX_BYTES = 64 };
 
 // Numbers of the SPIR-V specification, section 3.
 // clang-format off

@@ -5,7 +5,7 @@
 #include "runtime/gpu/device.h"
 #include "shaders/shader_table.h" // enum shader_id, struct shader_module: generated from the manifest and SPIR-V reflection
 
-enum { GPU_KERNEL_CONSTANTS_MAX = 8 };
+enum { GPU_KERNEL_CONSTANTS_MAX = 12 };
 
 struct gpu_kernel;
 

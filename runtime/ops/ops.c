@@ -1,24 +1,6 @@
 #include "runtime/base/mem.h"
 #include "runtime/ops/ops_internal.h"
 
-// A software driver runs 8 lanes at a time and pays about as much for reading one value of x as for dozens of
-// multiplications, so there each lane takes several rows; it also compiles slowly, so loops stay rolled and variants
-// few. GPUs read x through the scalar or constant path and want all their lanes on different rows. With 8 columns in
-// f32 AMD's compiler runs out of scalar registers.
-static struct matmul_tuning matmul_tuning_choose(const struct gpu_caps *caps)
-{
-    if (caps->is_software)
-        return (struct matmul_tuning){.lanes = 8, .rows_per_lane = 4, .columns = {{{1, 4}, {1, 2}}, {{1, 4}, {1, 2}}}};
-    uint32_t lanes = caps->subgroup_size > 32 ? 64 : 32;
-    bool slices_fit = lanes * MATMUL_SLICES_MAX <= caps->max_invocations;
-    return (struct matmul_tuning){.lanes = lanes,
-                                  .rows_per_lane = 1,
-                                  .columns = {{{1, 2, 4}, {1, 2, 4}}, {{1, 2, 4, 8}, {1, 2, 4, 8}}},
-                                  .slice_columns_max = slices_fit ? 4 : 0,
-                                  .integer_dot = true,
-                                  .unrolled = true};
-}
-
 enum sluice_status ops_create(struct gpu_device *device, struct ops **ops_out)
 {
     struct ops *ops = mem_alloc(1, sizeof *ops);
@@ -26,7 +8,11 @@ enum sluice_status ops_create(struct gpu_device *device, struct ops **ops_out)
         return SLUICE_ERR_MEMORY;
     ops->device = device;
     ops->caps = gpu_device_caps(device);
-    ops->matmul = matmul_tuning_choose(ops->caps);
+    enum sluice_status status = matmul_tune(ops);
+    if (status < 0) {
+        ops_destroy(ops);
+        return status;
+    }
     *ops_out = ops;
     return SLUICE_OK;
 }

@@ -174,6 +174,7 @@ static void check_tunings(enum quant_type type, bool q8)
         {.lanes = 32, .rows_per_lane = 1, .columns = {{{2}}, {{2}}}, .slice_columns_max = 2, .integer_dot = true},
         {.lanes = 64, .rows_per_lane = 1, .columns = {{{4}}, {{8}}}, .integer_dot = true, .unrolled = true},
         {.lanes = 16, .rows_per_lane = 4, .columns = {{{1}}, {{1}}}, .slice_columns_max = 1},
+        {.lanes = 8, .rows_per_lane = 4, .columns = {{{2}}, {{4}}}, .read_ahead = true},
     };
     uint64_t seed = 6;
     struct matrix m;
