@@ -6,7 +6,9 @@
 // and suits the software driver). k and q are read raw; what normalises them, and everything else that a token's
 // columns have in common, is worked out 32 tokens ahead. The output uses
 //   o = e^g S_old^T q + (k . q) d,
-// so that the state is read once for both products. Per token and workgroup 8 * key_dim + 128 bytes read, 128 written.
+// so that the state is read once for both products. For a software driver, whose fetches are slow and slower still where
+// every lane checks the bounds of a buffer, a lane may own LANE_COLUMNS columns, which share what is fetched of k and q,
+// and both may come from shared memory (STAGED). Per token and workgroup 8 * key_dim + 128 bytes read, 128 written.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
@@ -15,12 +17,17 @@
 
 const uint COLUMNS = 32u, AHEAD = 32u, PARTS_MAX = 4u;
 
-layout(local_size_x_id = 0) in; // COLUMNS * PARTS / LANE_PARTS
+layout(local_size_x_id = 0) in; // WIDTH * PARTS / LANE_PARTS
 layout(constant_id = 1) const uint KEY_GROUPS = 32; // key_dim / 4
 layout(constant_id = 2) const uint VALUE_DIM = 128;
 layout(constant_id = 3) const uint PARTS = 4; // divides KEY_GROUPS
 layout(constant_id = 4) const uint LANE_PARTS = 1; // 1 or PARTS
+layout(constant_id = 5) const uint LANE_COLUMNS = 1; // divides COLUMNS; not 1: LANE_PARTS is PARTS
+layout(constant_id = 6) const uint STAGED = 0; // tokens copied to shared memory at once; not 0: LANE_PARTS is PARTS
 const uint PART_GROUPS = KEY_GROUPS / PARTS;
+const uint LANE_GROUPS = LANE_PARTS * PART_GROUPS; // of one column
+const uint STAGE_TOKENS = STAGED != 0u ? STAGED : 1u;
+const uint WIDTH = COLUMNS / LANE_COLUMNS;
 
 layout(push_constant) uniform push_block { delta_scan_push push; };
 layout(binding = 0, std430) readonly buffer conv_buffer { vec4 conv[]; };
@@ -36,6 +43,7 @@ struct token_scales {
     float beta, decay;
 };
 
+shared vec4 staged[STAGE_TOKENS * 2u * KEY_GROUPS]; // [token][k, q]
 shared token_scales scales[AHEAD];
 shared vec3 part_norms[PARTS_MAX * AHEAD]; // k . k, q . q, k . q
 shared vec2 part_sums[2u * PARTS_MAX * COLUMNS]; // S^T k, S^T q; two tokens in turn
@@ -71,76 +79,121 @@ token_scales scales_of_token(uint token, uint head, vec3 norms)
     return s;
 }
 
+// Scales of the tokens from `token` on; those behind the last one repeat it.
+void prepare(uint token, uint head, uint first_part, uint q_base, uint k_base, uint row_groups)
+{
+    for (uint t = gl_LocalInvocationID.x % WIDTH; t < AHEAD; t += WIDTH) {
+        uint row = min(token + t, push.tokens - 1u) * row_groups;
+        [[unroll]] for (uint p = 0u; p < LANE_PARTS; p++)
+            part_norms[(first_part + p) * AHEAD + t] =
+                norms_of_part(row + q_base + p * PART_GROUPS, row + k_base + p * PART_GROUPS);
+    }
+    barrier();
+    for (uint t = gl_LocalInvocationID.x; t < AHEAD; t += gl_WorkGroupSize.x) {
+        vec3 norms = part_norms[t];
+        [[unroll]] for (uint p = 1u; p < PARTS; p++)
+            norms += part_norms[p * AHEAD + t];
+        scales[t] = scales_of_token(min(token + t, push.tokens - 1u), head, norms);
+    }
+}
+
+// Copies k and q of the tokens from `token` on.
+void stage(uint token, uint q_base, uint k_base, uint row_groups)
+{
+    for (uint i = gl_LocalInvocationID.x; i < STAGED * KEY_GROUPS; i += gl_WorkGroupSize.x) {
+        uint t = i / KEY_GROUPS, group = i % KEY_GROUPS, row = min(token + t, push.tokens - 1u) * row_groups;
+        staged[t * 2u * KEY_GROUPS + group] = conv[row + k_base + group];
+        staged[(t * 2u + 1u) * KEY_GROUPS + group] = conv[row + q_base + group];
+    }
+}
+
 void main()
 {
-    uint lane = gl_LocalInvocationID.x % COLUMNS;
-    uint first_part = LANE_PARTS == PARTS ? 0u : gl_LocalInvocationID.x / COLUMNS;
+    uint lane = gl_LocalInvocationID.x % WIDTH;
+    uint first_part = LANE_PARTS == PARTS ? 0u : gl_LocalInvocationID.x / WIDTH;
     uint head = gl_WorkGroupID.y, key_head = head / (push.value_heads / push.key_heads);
-    uint column = min(gl_WorkGroupID.x * COLUMNS + lane, VALUE_DIM - 1u);
-    bool owner = gl_WorkGroupID.x * COLUMNS + lane < VALUE_DIM;
     uint key_groups = push.key_heads * KEY_GROUPS;
     uint row_groups = 2u * key_groups + push.value_heads * VALUE_DIM / 4u;
     uint q_base = key_head * KEY_GROUPS + first_part * PART_GROUPS, k_base = q_base + key_groups;
-    uint state_base = (head * KEY_GROUPS + first_part * PART_GROUPS) * 4u * VALUE_DIM + column;
-    uint value_column = head * VALUE_DIM + column;
+    uint state_base = (head * KEY_GROUPS + first_part * PART_GROUPS) * 4u * VALUE_DIM;
+    uint columns[LANE_COLUMNS];
+    bool owner[LANE_COLUMNS];
+    [[unroll]] for (uint c = 0u; c < LANE_COLUMNS; c++) {
+        uint column = gl_WorkGroupID.x * COLUMNS + c * WIDTH + lane;
+        columns[c] = min(column, VALUE_DIM - 1u);
+        owner[c] = column < VALUE_DIM;
+    }
 
-    vec4 S[LANE_PARTS * PART_GROUPS];
-    [[unroll]] for (uint i = 0u; i < LANE_PARTS * PART_GROUPS; i++)
-        [[unroll]] for (uint j = 0u; j < 4u; j++)
-            S[i][j] = state[state_base + (4u * i + j) * VALUE_DIM];
+    vec4 S[LANE_COLUMNS * LANE_GROUPS];
+    [[unroll]] for (uint c = 0u; c < LANE_COLUMNS; c++)
+        [[unroll]] for (uint i = 0u; i < LANE_GROUPS; i++)
+            [[unroll]] for (uint j = 0u; j < 4u; j++)
+                S[c * LANE_GROUPS + i][j] = state[state_base + (4u * i + j) * VALUE_DIM + columns[c]];
 
     for (uint token = 0u; token < push.tokens; token++) {
         uint ahead = token % AHEAD;
         if (ahead == 0u) {
             barrier();
-            uint row = min(token + lane, push.tokens - 1u) * row_groups;
-            [[unroll]] for (uint p = 0u; p < LANE_PARTS; p++)
-                part_norms[(first_part + p) * AHEAD + lane] =
-                    norms_of_part(row + q_base + p * PART_GROUPS, row + k_base + p * PART_GROUPS);
-            barrier();
-            if (gl_LocalInvocationID.x < AHEAD) {
-                vec3 norms = part_norms[lane];
-                [[unroll]] for (uint p = 1u; p < PARTS; p++)
-                    norms += part_norms[p * AHEAD + lane];
-                scales[lane] = scales_of_token(min(token + lane, push.tokens - 1u), head, norms);
-            }
+            prepare(token, head, first_part, q_base, k_base, row_groups);
             barrier();
         }
-        uint row = token * row_groups;
-        float v = conv[row + 2u * key_groups + value_column / 4u][value_column % 4u];
-        vec2 sums[LANE_PARTS];
+        if (STAGED != 0u && token % STAGED == 0u) {
+            barrier();
+            stage(token, q_base, k_base, row_groups);
+            barrier();
+        }
+        uint row = token * row_groups, place = token % STAGE_TOKENS * 2u * KEY_GROUPS;
+        vec2 sums[LANE_COLUMNS];
         [[unroll]] for (uint p = 0u; p < LANE_PARTS; p++) {
-            precise vec4 k_sum = vec4(0.0), q_sum = vec4(0.0);
+            precise vec4 k_sum[LANE_COLUMNS], q_sum[LANE_COLUMNS];
+            [[unroll]] for (uint c = 0u; c < LANE_COLUMNS; c++)
+                k_sum[c] = q_sum[c] = vec4(0.0);
             [[unroll]] for (uint i = p * PART_GROUPS; i < (p + 1u) * PART_GROUPS; i++) {
-                k_sum = fma(conv[row + k_base + i], S[i], k_sum);
-                q_sum = fma(conv[row + q_base + i], S[i], q_sum);
+                vec4 k = STAGED != 0u ? staged[place + i] : conv[row + k_base + i];
+                vec4 q = STAGED != 0u ? staged[place + KEY_GROUPS + i] : conv[row + q_base + i];
+                [[unroll]] for (uint c = 0u; c < LANE_COLUMNS; c++) {
+                    k_sum[c] = fma(k, S[c * LANE_GROUPS + i], k_sum[c]);
+                    q_sum[c] = fma(q, S[c * LANE_GROUPS + i], q_sum[c]);
+                }
             }
-            sums[p] = vec2(sum4(k_sum), sum4(q_sum));
+            [[unroll]] for (uint c = 0u; c < LANE_COLUMNS; c++) {
+                precise vec2 sum = vec2(sum4(k_sum[c]), sum4(q_sum[c]));
+                if (p > 0u)
+                    sum = sums[c] + sum;
+                sums[c] = sum;
+            }
         }
-        precise vec2 sum = sums[0];
-        if (LANE_PARTS == PARTS) {
-            [[unroll]] for (uint p = 1u; p < LANE_PARTS; p++)
-                sum += sums[p];
-        } else {
+        if (LANE_PARTS != PARTS) { // then there is one column per lane
             uint turn = token % 2u * PARTS_MAX;
-            part_sums[(turn + first_part) * COLUMNS + lane] = sum;
+            part_sums[(turn + first_part) * COLUMNS + lane] = sums[0];
             barrier();
-            sum = part_sums[turn * COLUMNS + lane];
+            precise vec2 sum = part_sums[turn * COLUMNS + lane];
             [[unroll]] for (uint p = 1u; p < PARTS; p++)
                 sum += part_sums[(turn + p) * COLUMNS + lane];
+            sums[0] = sum;
         }
         token_scales s = scales[ahead];
-        precise float d = s.beta * (v - s.decay * s.k * sum.x);
-        precise float y = fma(s.decay * s.q, sum.y, s.kq * d);
-        if (owner && first_part == 0u)
-            o[token * push.value_heads * VALUE_DIM + value_column] = y;
-        precise float kd = s.k * d;
-        [[unroll]] for (uint i = 0u; i < LANE_PARTS * PART_GROUPS; i++)
-            S[i] = fma(conv[row + k_base + i], vec4(kd), s.decay * S[i]);
+        float kd[LANE_COLUMNS];
+        [[unroll]] for (uint c = 0u; c < LANE_COLUMNS; c++) {
+            uint value_column = head * VALUE_DIM + columns[c];
+            float v = conv[row + 2u * key_groups + value_column / 4u][value_column % 4u];
+            precise float d = s.beta * (v - s.decay * s.k * sums[c].x);
+            precise float y = fma(s.decay * s.q, sums[c].y, s.kq * d);
+            precise float scaled = s.k * d;
+            kd[c] = scaled;
+            if (owner[c] && first_part == 0u)
+                o[token * push.value_heads * VALUE_DIM + value_column] = y;
+        }
+        [[unroll]] for (uint i = 0u; i < LANE_GROUPS; i++) {
+            vec4 k = STAGED != 0u ? staged[place + i] : conv[row + k_base + i];
+            [[unroll]] for (uint c = 0u; c < LANE_COLUMNS; c++)
+                S[c * LANE_GROUPS + i] = fma(k, vec4(kd[c]), s.decay * S[c * LANE_GROUPS + i]);
+        }
     }
 
-    if (owner)
-        [[unroll]] for (uint i = 0u; i < LANE_PARTS * PART_GROUPS; i++)
-            [[unroll]] for (uint j = 0u; j < 4u; j++)
-                state[state_base + (4u * i + j) * VALUE_DIM] = S[i][j];
+    [[unroll]] for (uint c = 0u; c < LANE_COLUMNS; c++)
+        if (owner[c])
+            [[unroll]] for (uint i = 0u; i < LANE_GROUPS; i++)
+                [[unroll]] for (uint j = 0u; j < 4u; j++)
+                    state[state_base + (4u * i + j) * VALUE_DIM + columns[c]] = S[c * LANE_GROUPS + i][j];
 }

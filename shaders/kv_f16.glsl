@@ -2,6 +2,7 @@
 // one KV_TWO; kv_four and kv_two decode, kv_four_pack and kv_two_pack encode.
 #define KV_FOUR uvec2
 #define KV_TWO uint
+#define KV_LINE 8u // KV_FOURs in a cache line of 64 bytes
 
 vec4 kv_four(uvec2 bits)
 {

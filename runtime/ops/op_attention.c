@@ -3,9 +3,19 @@
 
 enum { HEAD_DIM_MAX = 256, GROUP_MAX = 16 };
 
-// Query rows that share a workgroup of op_attend, and positions per lane: as many as a GPU's registers allow; more
-// positions save the software driver loads.
-enum { ATTEND_ROWS_MAX = 8, ATTEND_KEYS = 2, ATTEND_KEYS_SOFTWARE = 4 };
+// How attend.comp is specialised.
+struct attend_tuning {
+    uint32_t rows_max, rows_max_long; // query rows that share a workgroup; from LONG positions on
+    uint32_t keys;                    // positions per lane; how sums are ordered depends on it
+    uint32_t unroll_few, unroll_many; // up to ROWS_FEW rows, and more: pieces of K or V in flight
+    uint32_t warm;                    // bool
+};
+
+enum { ROWS_FEW = 8, LONG = 4096 };
+
+// A GPU: as many rows as its registers allow. The software driver: many, so that its slow fetches matter less, but only
+// for documents that repay the seconds which compiling that takes.
+static const struct attend_tuning tuning_gpu = {8, 8, 2, 2, 2, 0}, tuning_software = {8, 32, 4, 4, 2, 1};
 
 static void shape_check(const struct ops *ops, const struct attention_shape *shape, uint32_t tokens)
 {
@@ -75,10 +85,13 @@ void op_attend(struct ops *ops, struct gpu_command *cmd, const struct attention_
     CHECK(split0 <= splits && split_count <= splits - split0 && split_count <= ops->caps->max_groups_y);
     CHECK(q.bytes >= rows_bytes(shape, tokens) && partial_o.bytes >= splits * rows_bytes(shape, tokens));
     CHECK(partial_ml.bytes >= 8ull * tokens * shape->heads * splits);
-    uint32_t keys = ops->caps->is_software ? ATTEND_KEYS_SOFTWARE : ATTEND_KEYS;
+    const struct attend_tuning *tuning = ops->caps->is_software ? &tuning_software : &tuning_gpu;
+    uint32_t rows_max = end - begin < LONG ? tuning->rows_max : tuning->rows_max_long;
     uint32_t rows = tokens * (shape->heads / shape->kv_heads), tile_rows = 1;
-    while (tile_rows < ATTEND_ROWS_MAX && tile_rows < rows)
+    while (tile_rows < rows_max && tile_rows < rows)
         tile_rows *= 2;
+    uint32_t unroll = tile_rows <= ROWS_FEW ? tuning->unroll_few : tuning->unroll_many;
+    unroll = shape->head_dim % (4 * unroll) == 0 ? unroll : 2;
     struct attend_push push = {.heads = shape->heads,
                                .kv_heads = shape->kv_heads,
                                .tokens = tokens,
@@ -93,8 +106,8 @@ void op_attend(struct ops *ops, struct gpu_command *cmd, const struct attention_
     struct gpu_range ranges[] = {q, segment->k, segment->v, partial_o, partial_ml};
     ops_dispatch(ops, cmd,
                  &(struct ops_dispatch){.shader = shape->kv_f16 ? SHADER_ATTEND_F16 : SHADER_ATTEND_F32,
-                                        .constants = {shape->head_dim, tile_rows, keys},
-                                        .constant_count = 3,
+                                        .constants = {shape->head_dim, tile_rows, tuning->keys, unroll, tuning->warm},
+                                        .constant_count = 5,
                                         .ranges = ranges,
                                         .range_count = 5,
                                         .push = &push,

@@ -280,6 +280,13 @@ static void attend_with_any_number_of_heads(void **state)
     }
 }
 
+static void attend_far_into_a_document(void **state)
+{
+    // Long documents are read with wider workgroups.
+    (void)state;
+    expect_attend((struct attention_shape){4, 2, 8, 8, 1, true}, 4200, 40, (struct cut){0}, 1);
+}
+
 static void attend_with_large_scores(void **state)
 {
     // Sharp heads have scores in the hundreds: the maximum must be subtracted before the exponential.
@@ -340,6 +347,7 @@ int main(void)
         mixer_unit_test(f16_storage_rounds_to_nearest_even),
         mixer_unit_test(attend_agrees_with_reference),
         mixer_unit_test(attend_with_any_number_of_heads),
+        mixer_unit_test(attend_far_into_a_document),
         mixer_unit_test(attend_with_large_scores),
         mixer_unit_test(attend_in_segments_and_runs),
         mixer_unit_test(attend_variants_agree),
