@@ -10,6 +10,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/model/convert_documents.h"
+#include "runtime/model/layout_plan.h"
 #include "runtime/model/parallel.h"
 
 struct converter {
@@ -19,10 +20,7 @@ struct converter {
     struct model_layout *layout;
     struct convert_source source;
     struct convert_documents documents;
-    struct model_expert_layout expert_layout;
-    struct container_plan_type types[QUANT_TYPE_COUNT];
-    struct container_plan_tensor *tensors; // [layout->tensor_count]
-    struct container_plan_experts *layers; // [config.moe_count]
+    struct layout_plan plan;
     struct container_writer *writer;
     pthread_mutex_t progress_lock;
 };
@@ -150,7 +148,7 @@ static enum sluice_status convert_matrices(const struct converter *c, const stru
 static enum sluice_status convert_tensor(struct converter *c, uint32_t index, const struct convert_matrix *matrices)
 {
     const struct model_tensor *tensor = &c->layout->tensors[index];
-    const struct container_plan_tensor *plan = &c->tensors[index];
+    const struct container_plan_tensor *plan = &c->plan.tensors[index];
     enum sluice_status status;
     void *out = mem_alloc(plan->bytes, 1);
     TRY(out ? SLUICE_OK : SLUICE_ERR_MEMORY);
@@ -193,7 +191,7 @@ static enum sluice_status convert_all_tiles(const struct converter *c, const str
 
 static enum sluice_status fill_record(const struct converter *c, const struct convert_matrix *matrices, uint8_t *record)
 {
-    const struct model_expert_layout *e = &c->expert_layout;
+    const struct model_expert_layout *e = &c->plan.experts;
     uint64_t pair_tile = quant_tile_bytes(e->gate_up_type, QUANT_TILE_ROWS, c->config.hidden_size);
     uint64_t down_tile = quant_tile_bytes(e->down_type, QUANT_TILE_ROWS, c->config.expert_intermediate);
     const struct target targets[MODEL_EXPERT_PART_COUNT] = {
@@ -212,16 +210,16 @@ static enum sluice_status fill_record(const struct converter *c, const struct co
 static enum sluice_status convert_expert(void *user, size_t index)
 {
     struct converter *c = user;
-    uint32_t layer = c->layers[index / c->config.experts].layer, expert = (uint32_t)(index % c->config.experts);
+    uint32_t layer = c->plan.layers[index / c->config.experts].layer, expert = (uint32_t)(index % c->config.experts);
     const struct convert_matrix *matrices =
         c->source.matrices + c->layout->trunk_source_count + index * MODEL_EXPERT_PART_COUNT;
     enum sluice_status status;
     if (container_writer_has_expert(c->writer, layer, expert))
         return SLUICE_OK;
-    uint8_t *record = mem_alloc(c->expert_layout.record_bytes, 1);
+    uint8_t *record = mem_alloc(c->plan.experts.record_bytes, 1);
     TRY(record ? SLUICE_OK : SLUICE_ERR_MEMORY);
     TRY(fill_record(c, matrices, record));
-    TRY(container_writer_put_expert(c->writer, layer, expert, record, c->expert_layout.record_bytes));
+    TRY(container_writer_put_expert(c->writer, layer, expert, record, c->plan.experts.record_bytes));
     report(c);
 fail:
     mem_free(record);
@@ -230,46 +228,19 @@ fail:
 
 // --- the plan -------------------------------------------------------------------------------------------------------
 
-static enum sluice_status plan_tensors(struct converter *c)
+static enum sluice_status make_plan(struct converter *c)
 {
     const struct convert_matrix *matrices = c->source.matrices;
-    c->tensors = mem_alloc(c->layout->tensor_count, sizeof *c->tensors);
-    if (!c->tensors)
+    enum quant_type *types = mem_alloc(c->layout->tensor_count, sizeof *types);
+    if (!types)
         return SLUICE_ERR_MEMORY;
     for (size_t i = 0; i < c->layout->tensor_count; i++) {
-        const struct model_tensor *tensor = &c->layout->tensors[i];
-        enum quant_type type = model_tensor_type(tensor, &c->options->recipe, convert_matrix_float_type(matrices));
-        c->tensors[i] = (struct container_plan_tensor){
-            .name = tensor->name,
-            .type_id = type,
-            .layout = tensor->kind == MODEL_TENSOR_PLAIN ? CONTAINER_LAYOUT_PLAIN : CONTAINER_LAYOUT_TILES,
-            .rows = model_tensor_stored_rows(tensor),
-            .cols = tensor->cols,
-            .bytes = model_tensor_bytes(tensor, type),
-        };
-        matrices += tensor->source_count;
+        types[i] = convert_matrix_float_type(matrices);
+        matrices += c->layout->tensors[i].source_count;
     }
-    return SLUICE_OK;
-}
-
-static enum sluice_status plan_experts(struct converter *c)
-{
-    c->expert_layout = model_expert_layout(&c->config, &c->options->recipe);
-    c->layers = mem_alloc(c->config.moe_count, sizeof *c->layers);
-    if (!c->layers)
-        return SLUICE_ERR_MEMORY;
-    for (uint32_t i = 0; i < c->config.moe_count; i++)
-        c->layers[i] = (struct container_plan_experts){
-            .layer = model_layout_moe_layer(c->layout, i),
-            .expert_count = c->config.experts,
-            .gate_up_type_id = c->expert_layout.gate_up_type,
-            .down_type_id = c->expert_layout.down_type,
-            .hidden = c->config.hidden_size,
-            .intermediate = c->config.expert_intermediate,
-            .down_offset = c->expert_layout.down_offset,
-            .record_bytes = c->expert_layout.record_bytes,
-        };
-    return SLUICE_OK;
+    enum sluice_status status = layout_plan_init(&c->plan, c->layout, &c->options->recipe, types);
+    mem_free(types);
+    return status;
 }
 
 static void note_fallback(const char *what, uint64_t count, enum quant_type wanted, enum quant_type got)
@@ -284,12 +255,12 @@ static void note_fallbacks(const struct converter *c)
     uint64_t counts[QUANT_TYPE_COUNT] = {0}, experts = (uint64_t)c->config.moe_count * c->config.experts;
     for (size_t i = 0; i < c->layout->tensor_count; i++)
         if (c->layout->tensors[i].kind != MODEL_TENSOR_PLAIN && !c->layout->tensors[i].keep_float)
-            counts[c->tensors[i].type_id] += c->layout->tensors[i].source_count;
+            counts[c->plan.tensors[i].type_id] += c->layout->tensors[i].source_count;
     for (enum quant_type type = 0; type < QUANT_TYPE_COUNT; type++)
         note_fallback("matrices of the trunk are", counts[type], c->options->recipe.trunk, type);
     note_fallback("gate and up matrices of experts are", 2 * experts, c->options->recipe.experts,
-                  c->expert_layout.gate_up_type);
-    note_fallback("down matrices of experts are", experts, c->options->recipe.experts, c->expert_layout.down_type);
+                  c->plan.experts.gate_up_type);
+    note_fallback("down matrices of experts are", experts, c->options->recipe.experts, c->plan.experts.down_type);
 }
 
 static enum sluice_status open_writer(struct converter *c)
@@ -298,18 +269,9 @@ static enum sluice_status open_writer(struct converter *c)
     enum sluice_status status = convert_fingerprint(&c->documents, &c->source, options.fingerprint);
     if (status < 0)
         return status;
-    for (enum quant_type type = 0; type < QUANT_TYPE_COUNT; type++)
-        c->types[type] = (struct container_plan_type){.id = type, .name = quant_format_get(type)->name};
-    const struct container_plan plan = {
-        .types = c->types,
-        .type_count = QUANT_TYPE_COUNT,
-        .documents = c->documents.items,
-        .document_count = c->documents.count,
-        .tensors = c->tensors,
-        .tensor_count = (uint32_t)c->layout->tensor_count,
-        .layers = c->layers,
-        .layer_count = c->config.moe_count,
-    };
+    struct container_plan plan = c->plan.container;
+    plan.documents = c->documents.items;
+    plan.document_count = c->documents.count;
     return container_writer_open(c->options->output, &plan, &options, &c->writer);
 }
 
@@ -328,8 +290,7 @@ static enum sluice_status prepare(struct converter *c)
     TRY(model_layout_create(&c->config, &c->layout));
     TRY(convert_source_open(directory, c->layout, &c->source));
     TRY(convert_documents_add_provenance(&c->documents, c->options, &c->source));
-    TRY(plan_tensors(c));
-    TRY(plan_experts(c));
+    TRY(make_plan(c));
     note_fallbacks(c);
 fail:
     return status;
@@ -338,7 +299,7 @@ fail:
 // Experts in work at once are bounded by memory, for models whose experts are large.
 static uint32_t expert_threads(const struct converter *c)
 {
-    uint64_t fit = ((uint64_t)1 << 30) / (c->expert_layout.record_bytes + 1) + 1;
+    uint64_t fit = ((uint64_t)1 << 30) / (c->plan.experts.record_bytes + 1) + 1;
     return fit < c->threads ? (uint32_t)fit : c->threads;
 }
 
@@ -360,8 +321,7 @@ static void finish(struct converter *c)
     convert_source_close(&c->source);
     convert_documents_finish(&c->documents);
     model_layout_destroy(c->layout);
-    mem_free(c->tensors);
-    mem_free(c->layers);
+    layout_plan_finish(&c->plan);
     pthread_mutex_destroy(&c->progress_lock);
     mem_free(c);
 }
