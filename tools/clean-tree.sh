@@ -67,7 +67,7 @@ make_base() {
     local mirror
     mirror=$(grep -rhoE 'https?://[^ ]+/debian/?([ ]|$)' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null | head -n 1 | tr -d ' ') || true
     echo "clean-tree: debootstrap bookworm into $dir/base"
-    debootstrap --variant=minbase --include=ca-certificates bookworm "$dir/base.new" "${mirror:-http://deb.debian.org/debian}" >"$dir/debootstrap.log" ||
+    debootstrap --variant=minbase --include=ca-certificates bookworm "$dir/base.new" ${mirror:+"$mirror"} >"$dir/debootstrap.log" ||
         { tail -n 5 "$dir/debootstrap.log" >&2; exit 1; }
     mv "$dir/base.new" "$dir/base"
 }

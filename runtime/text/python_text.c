@@ -104,56 +104,7 @@ fail:
     return status;
 }
 
-static enum sluice_status append_json_array(struct text_buffer *out, const json_t *array)
-{
-    enum sluice_status status;
-    TRY(text_buffer_append_string(out, "["));
-    for (size_t i = 0; i < json_array_size(array); i++) {
-        if (i > 0)
-            TRY(text_buffer_append_string(out, ", "));
-        TRY(python_json_append(out, json_array_get(array, i)));
-    }
-    TRY(text_buffer_append_string(out, "]"));
-fail:
-    return status;
-}
-
-static enum sluice_status append_json_object(struct text_buffer *out, json_t *object)
-{
-    enum sluice_status status;
-    TRY(text_buffer_append_string(out, "{"));
-    for (void *first = json_object_iter(object), *at = first; at; at = json_object_iter_next(object, at)) {
-        const char *key = json_object_iter_key(at);
-        if (at != first)
-            TRY(text_buffer_append_string(out, ", "));
-        TRY(append_json_string(out, key, strlen(key)));
-        TRY(text_buffer_append_string(out, ": "));
-        TRY(python_json_append(out, json_object_iter_value(at)));
-    }
-    TRY(text_buffer_append_string(out, "}"));
-fail:
-    return status;
-}
-
-enum sluice_status python_json_append(struct text_buffer *out, const json_t *value)
-{
-    switch (json_typeof(value)) {
-    case JSON_OBJECT:
-        return append_json_object(out, (json_t *)value);
-    case JSON_ARRAY:
-        return append_json_array(out, value);
-    case JSON_STRING:
-        return append_json_string(out, json_string_value(value), json_string_length(value));
-    case JSON_INTEGER:
-        return append_integer(out, json_integer_value(value));
-    case JSON_REAL:
-        return append_real(out, json_real_value(value));
-    default:
-        return text_buffer_append_string(out, json_is_null(value) ? "null" : json_is_true(value) ? "true" : "false");
-    }
-}
-
-// ---- str and repr
+// ---- strings as repr writes them
 
 // str.isprintable of one character.
 static bool is_printable(uint32_t code_point)
@@ -206,27 +157,31 @@ fail:
     return status;
 }
 
-static enum sluice_status append_repr(struct text_buffer *out, const json_t *value)
-{
-    return json_is_string(value) ? append_repr_string(out, json_string_value(value), json_string_length(value))
-                                 : python_str_append(out, value);
-}
+// ---- values
 
-static enum sluice_status append_list(struct text_buffer *out, const json_t *array)
+// What json.dumps and repr write differently: strings and the three constants.
+struct notation {
+    enum sluice_status (*string)(struct text_buffer *out, const char *text, size_t bytes);
+    const char *null_text, *true_text, *false_text;
+};
+
+static enum sluice_status append_value(struct text_buffer *out, const json_t *value, const struct notation *notation);
+
+static enum sluice_status append_list(struct text_buffer *out, const json_t *array, const struct notation *notation)
 {
     enum sluice_status status;
     TRY(text_buffer_append_string(out, "["));
     for (size_t i = 0; i < json_array_size(array); i++) {
         if (i > 0)
             TRY(text_buffer_append_string(out, ", "));
-        TRY(append_repr(out, json_array_get(array, i)));
+        TRY(append_value(out, json_array_get(array, i), notation));
     }
     TRY(text_buffer_append_string(out, "]"));
 fail:
     return status;
 }
 
-static enum sluice_status append_dict(struct text_buffer *out, json_t *object)
+static enum sluice_status append_dict(struct text_buffer *out, json_t *object, const struct notation *notation)
 {
     enum sluice_status status;
     TRY(text_buffer_append_string(out, "{"));
@@ -234,31 +189,47 @@ static enum sluice_status append_dict(struct text_buffer *out, json_t *object)
         const char *key = json_object_iter_key(at);
         if (at != first)
             TRY(text_buffer_append_string(out, ", "));
-        TRY(append_repr_string(out, key, strlen(key)));
+        TRY(notation->string(out, key, strlen(key)));
         TRY(text_buffer_append_string(out, ": "));
-        TRY(append_repr(out, json_object_iter_value(at)));
+        TRY(append_value(out, json_object_iter_value(at), notation));
     }
     TRY(text_buffer_append_string(out, "}"));
 fail:
     return status;
 }
 
-enum sluice_status python_str_append(struct text_buffer *out, const json_t *value)
+static enum sluice_status append_value(struct text_buffer *out, const json_t *value, const struct notation *notation)
 {
     switch (json_typeof(value)) {
     case JSON_OBJECT:
-        return append_dict(out, (json_t *)value);
+        return append_dict(out, (json_t *)value, notation);
     case JSON_ARRAY:
-        return append_list(out, value);
+        return append_list(out, value, notation);
     case JSON_STRING:
-        return text_buffer_append(out, json_string_value(value), json_string_length(value));
+        return notation->string(out, json_string_value(value), json_string_length(value));
     case JSON_INTEGER:
         return append_integer(out, json_integer_value(value));
     case JSON_REAL:
         return append_real(out, json_real_value(value));
     default:
-        return text_buffer_append_string(out, json_is_null(value) ? "None" : json_is_true(value) ? "True" : "False");
+        return text_buffer_append_string(out, json_is_null(value)   ? notation->null_text
+                                              : json_is_true(value) ? notation->true_text
+                                                                    : notation->false_text);
     }
+}
+
+enum sluice_status python_json_append(struct text_buffer *out, const json_t *value)
+{
+    static const struct notation json = {append_json_string, "null", "true", "false"};
+    return append_value(out, value, &json);
+}
+
+enum sluice_status python_str_append(struct text_buffer *out, const json_t *value)
+{
+    static const struct notation repr = {append_repr_string, "None", "True", "False"};
+    if (json_is_string(value)) // str of a string is its text; inside lists and dictionaries it is quoted
+        return text_buffer_append(out, json_string_value(value), json_string_length(value));
+    return append_value(out, value, &repr);
 }
 
 // ---- strip
