@@ -46,9 +46,16 @@ static enum sluice_status add_piece(struct loader *loader, struct piece piece, u
     return status;
 }
 
-static enum sluice_status find(struct loader *loader, const char *name, enum container_layout layout, uint64_t rows,
-                               uint64_t cols, const struct container_tensor **found)
+static enum sluice_status find(struct loader *loader, enum container_layout layout, uint64_t rows, uint64_t cols,
+                               const struct container_tensor **found, const char *format, va_list arguments)
+    __attribute__((format(printf, 6, 0)));
+
+// The tensor of that name, if its layout and shape are the ones asked for.
+static enum sluice_status find(struct loader *loader, enum container_layout layout, uint64_t rows, uint64_t cols,
+                               const struct container_tensor **found, const char *format, va_list arguments)
 {
+    char name[NAME_BYTES];
+    vsnprintf(name, sizeof name, format, arguments);
     const struct container_tensor *t = container_tensor_find(loader->container, name);
     const char *path = container_path(loader->container);
     if (!t)
@@ -80,13 +87,11 @@ static enum sluice_status plan_vector(struct loader *loader, struct gpu_range *r
 static enum sluice_status plan_vector(struct loader *loader, struct gpu_range *range, uint64_t rows, uint64_t cols,
                                       const char *format, ...)
 {
-    char name[NAME_BYTES];
     va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(name, sizeof name, format, arguments);
-    va_end(arguments);
     const struct container_tensor *t = NULL;
-    enum sluice_status status = find(loader, name, CONTAINER_LAYOUT_PLAIN, rows, cols, &t);
+    va_start(arguments, format);
+    enum sluice_status status = find(loader, CONTAINER_LAYOUT_PLAIN, rows, cols, &t, format, arguments);
+    va_end(arguments);
     if (status < 0)
         return status;
     return add_piece(loader, (struct piece){.source = t, .vector = range}, t->bytes);
@@ -99,13 +104,11 @@ static enum sluice_status plan_matrix(struct loader *loader, struct tensor *tens
 static enum sluice_status plan_matrix(struct loader *loader, struct tensor *tensor, uint64_t rows, uint64_t cols,
                                       const char *format, ...)
 {
-    char name[NAME_BYTES];
     va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(name, sizeof name, format, arguments);
-    va_end(arguments);
     const struct container_tensor *t = NULL;
-    enum sluice_status status = find(loader, name, CONTAINER_LAYOUT_TILES, rows, cols, &t);
+    va_start(arguments, format);
+    enum sluice_status status = find(loader, CONTAINER_LAYOUT_TILES, rows, cols, &t, format, arguments);
+    va_end(arguments);
     if (status < 0)
         return status;
     enum quant_type type = (enum quant_type)t->type_id;
@@ -115,7 +118,7 @@ static enum sluice_status plan_matrix(struct loader *loader, struct tensor *tens
     uint64_t tiles = t->bytes / tile_bytes;
     if (tiles_max == 0)
         return error_set(SLUICE_ERR_BUDGET, "%s: one row tile (%" PRIu64 " bytes) exceeds the device's largest binding",
-                         name, tile_bytes);
+                         t->name, tile_bytes);
     uint32_t part_count = (uint32_t)((tiles + tiles_max - 1) / tiles_max);
     *tensor = (struct tensor){.type = type, .rows = (uint32_t)rows, .cols = (uint32_t)cols};
     tensor->parts = mem_alloc(part_count, sizeof *tensor->parts);
