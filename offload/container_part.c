@@ -43,6 +43,11 @@ enum sluice_status container_part_open(const char *part_path, int *descriptor)
                      part_path);
 }
 
+int container_part_open_direct(const char *part_path)
+{
+    return open(part_path, O_WRONLY | O_DIRECT | O_CLOEXEC | O_NOFOLLOW);
+}
+
 static uint64_t free_bytes(int descriptor)
 {
     struct statvfs disk;

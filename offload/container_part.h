@@ -10,6 +10,10 @@
 // SLUICE_ERR_ARGUMENT: another process or thread holds it.
 enum sluice_status container_part_open(const char *part_path, int *descriptor);
 
+// A second descriptor of the same file, for writes past the page cache; -1 where the file system has no such thing.
+// Not locked: only used while the other one is open.
+int container_part_open_direct(const char *part_path);
+
 // Makes the file file_bytes long, with its room reserved where the file system can. SLUICE_ERR_IO with the room needed
 // and free if it does not fit.
 enum sluice_status container_part_reserve(int descriptor, const char *part_path, uint64_t file_bytes);

@@ -10,6 +10,9 @@
 #include "offload/container_writer_private.h"
 #include "offload/file_range.h"
 #include "runtime/base/check.h"
+#include "runtime/base/mem.h"
+
+enum { DIRECT_BYTES_MIN = 64 << 10, DIRECT_PIECE_BYTES = 4 << 20 };
 
 struct container_span container_writer_span(const struct container_writer *w, uint32_t item)
 {
@@ -75,11 +78,46 @@ int64_t container_writer_pwrite(void *user, int descriptor, const void *data, si
     return pwrite(descriptor, data, bytes, (off_t)offset);
 }
 
+// Large items go past the page cache: writing 45 GB through it is several times slower where the kernel's writeback
+// gets little processor time, and pushes everything else out. Whatever goes wrong here is left to the ordinary write
+// that follows, with its messages and retries. Returns how many bytes are done.
+static uint64_t write_direct(struct container_writer *w, const uint8_t *data, uint64_t bytes, uint64_t offset)
+{
+    uint64_t done = 0;
+    bool aligned = (uintptr_t)data % CONTAINER_ALIGN_BYTES == 0;
+    uint8_t *memory = NULL, *copy = NULL;
+    if (w->direct_descriptor < 0 || atomic_load(&w->direct_refused) || bytes < DIRECT_BYTES_MIN ||
+        offset % CONTAINER_ALIGN_BYTES != 0)
+        return 0;
+    if (!aligned) {
+        memory = mem_alloc(DIRECT_PIECE_BYTES + CONTAINER_ALIGN_BYTES, 1);
+        if (!memory)
+            return 0;
+        copy = memory + (CONTAINER_ALIGN_BYTES - (uintptr_t)memory % CONTAINER_ALIGN_BYTES);
+    }
+    while (bytes - done >= CONTAINER_ALIGN_BYTES) {
+        uint64_t left = (bytes - done) / CONTAINER_ALIGN_BYTES * CONTAINER_ALIGN_BYTES;
+        size_t piece = left < DIRECT_PIECE_BYTES ? (size_t)left : DIRECT_PIECE_BYTES;
+        if (!aligned)
+            memcpy(copy, data + done, piece);
+        int64_t put =
+            container_writer_pwrite(w, w->direct_descriptor, aligned ? data + done : copy, piece, offset + done);
+        if (put < 0 && errno == EINVAL)
+            atomic_store(&w->direct_refused, true);
+        if (put != (int64_t)piece)
+            break;
+        done += piece;
+    }
+    mem_free(memory);
+    return done;
+}
+
 static enum sluice_status write_range(struct container_writer *w, const void *data, uint64_t bytes, uint64_t offset)
 {
     int error = 0;
-    enum sluice_status status =
-        file_range_write(w->descriptor, w->part_path, data, bytes, offset, container_writer_pwrite, w, &error);
+    uint64_t done = write_direct(w, data, bytes, offset);
+    enum sluice_status status = file_range_write(w->descriptor, w->part_path, (const uint8_t *)data + done,
+                                                 bytes - done, offset + done, container_writer_pwrite, w, &error);
     if (error != ENOSPC && error != EDQUOT && error != EFBIG)
         return status;
     pthread_mutex_lock(&w->mutex);

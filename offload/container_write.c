@@ -144,6 +144,7 @@ static enum sluice_status open_files(struct container_writer *w)
 {
     enum sluice_status status;
     TRY(container_part_open(w->part_path, &w->descriptor));
+    w->direct_descriptor = container_part_open_direct(w->part_path);
     char *journal_path = path_with(w->part_path, ".journal");
     if (!journal_path)
         return SLUICE_ERR_MEMORY;
@@ -174,7 +175,7 @@ enum sluice_status container_writer_open(const char *path, const struct containe
     if (!w)
         return SLUICE_ERR_MEMORY;
     pthread_mutex_init(&w->mutex, NULL);
-    w->descriptor = w->journal.descriptor = -1;
+    w->descriptor = w->direct_descriptor = w->journal.descriptor = -1;
     w->batch_bytes = options->batch_bytes ? options->batch_bytes : BATCH_BYTES_DEFAULT;
     if (options->faults)
         w->faults = *options->faults;
@@ -210,6 +211,8 @@ void container_writer_close(struct container_writer *w)
             remove_files(w);
     }
     container_journal_close(&w->journal);
+    if (w->direct_descriptor >= 0)
+        close(w->direct_descriptor);
     if (w->descriptor >= 0)
         close(w->descriptor); // releases the lock
     container_directory_free(&w->directory);

@@ -15,7 +15,9 @@ enum item_state { ITEM_MISSING, ITEM_IN_WORK, ITEM_WRITTEN };
 // Items are numbered: tensors first, then the experts of all layers.
 struct container_writer {
     char *path, *part_path;
-    int descriptor; // of PATH.part, locked; -1 before
+    int descriptor;             // of PATH.part, locked; -1 before
+    int direct_descriptor;      // of the same file past the page cache; -1: not to be had
+    atomic_bool direct_refused; // it wants another alignment than ours
     struct container_directory directory;
     struct container_journal journal;
     uint32_t item_count;

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -343,6 +344,103 @@ static void short_and_interrupted_writes_go_on(void **state)
     assert_finished();
 }
 
+// Items large enough to go past the page cache: in several pieces, with a rest shorter than a block.
+enum { LARGE_BYTES = (9 << 20) + 12348, LARGE_RECORD_BYTES = 1 << 20 };
+
+static enum sluice_status put_large(const uint8_t *data, const struct container_writer_faults *faults)
+{
+    static const struct container_plan_type type = {SAMPLE_TYPE_F32, "f32"};
+    static const struct container_plan_document document = {"config.json", "{}", 2};
+    static const struct container_plan_tensor tensor = {"embed.weight",  SAMPLE_TYPE_F32, CONTAINER_LAYOUT_PLAIN, 1,
+                                                        LARGE_BYTES / 4, LARGE_BYTES};
+    static const struct container_plan_experts layer = {0,   1,   SAMPLE_TYPE_F32,        SAMPLE_TYPE_F32,
+                                                        512, 256, LARGE_RECORD_BYTES / 2, LARGE_RECORD_BYTES};
+    static const struct container_plan plan = {&type, 1, &document, 1, &tensor, 1, &layer, 1};
+    struct container_writer_options options = {.fingerprint = "large", .faults = faults};
+    struct container_writer *w;
+    enum sluice_status status;
+    TRY(container_writer_open(path, &plan, &options, &w));
+    status = container_writer_put_tensor(w, 0, data, LARGE_BYTES);
+    if (status == SLUICE_OK)
+        status = container_writer_put_expert(w, 0, 0, data + 4096, LARGE_RECORD_BYTES);
+    if (status == SLUICE_OK)
+        status = container_writer_finish(w);
+    container_writer_close(w);
+fail:
+    return status;
+}
+
+static void assert_large(const uint8_t *data)
+{
+    struct container *c;
+    size_t bytes;
+    uint8_t *file = file_load(path, &bytes);
+    assert_int_equal(container_open(path, &c), SLUICE_OK);
+    assert_memory_equal(file + container_tensor_at(c, 0)->file_offset, data, LARGE_BYTES);
+    assert_memory_equal(file + container_expert_offset(c, 0, 0), data + 4096, LARGE_RECORD_BYTES);
+    container_close(c);
+    free(file);
+    unlink(path);
+}
+
+// Pages of the file's middle that lie in the page cache.
+static size_t cached_pages(void)
+{
+    enum { FIRST = 1 << 20, BYTES = 6 << 20, PAGE = 4096 };
+    static unsigned char pages[BYTES / PAGE];
+    size_t count = 0;
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    assert_true(descriptor >= 0);
+    void *map = mmap(NULL, BYTES, PROT_READ, MAP_SHARED, descriptor, FIRST);
+    close(descriptor);
+    assert_true(map != MAP_FAILED);
+    assert_int_equal(mincore(map, BYTES, pages), 0);
+    munmap(map, BYTES);
+    for (size_t i = 0; i < sizeof pages; i++)
+        count += pages[i] & 1;
+    return count;
+}
+
+// Wherever the data lies in memory, and whatever the drive does to a write past the page cache, the model would be
+// damaged; or the conversion of a large model would push everything else out of memory.
+static void large_items_go_past_the_page_cache(void **state)
+{
+    (void)state;
+    char in_memory[sizeof path], on_disk[sizeof folder];
+    memcpy(in_memory, path, sizeof path);
+    folder_create(on_disk, false);
+    snprintf(path, sizeof path, "%s/large.sluice", on_disk);
+    uint8_t *memory = aligned_alloc(4096, LARGE_BYTES / 4096 * 4096 + 8192), *data = memory;
+    uint64_t random = 7;
+    for (size_t i = 0; i < LARGE_BYTES / 8; i++)
+        ((uint64_t *)(void *)memory)[i] = random_next(&random);
+    int probe = open(on_disk, O_TMPFILE | O_RDWR | O_DIRECT | O_CLOEXEC, 0600);
+    for (size_t shift = 0; shift <= 4; shift += 4) {
+        data = memory + shift;
+        assert_int_equal(put_large(data, NULL), SLUICE_OK);
+        if (probe >= 0)
+            assert_int_equal(cached_pages(), 0);
+        assert_large(data);
+    }
+    if (probe >= 0)
+        close(probe);
+    for (uint64_t at = 1; at < 8; at++) { // past the page cache or not: the second attempt is an ordinary write
+        struct container_writer_faults once = {.write_error_at = at, .write_error_count = 1, .write_error = EINVAL};
+        if (put_large(data, &once) == SLUICE_OK)
+            assert_large(data);
+    }
+    static const struct container_writer_faults torn = {.write_bytes_max = 1 << 20, .interrupt_every = 5},
+                                                full = {.write_error_at = 4, .write_error = ENOSPC};
+    assert_int_equal(put_large(data, &torn), SLUICE_OK);
+    assert_large(data);
+    assert_int_equal(put_large(data, &full), SLUICE_ERR_IO);
+    assert_int_equal(put_large(data, NULL), SLUICE_OK);
+    assert_large(data);
+    free(memory);
+    folder_remove(on_disk);
+    memcpy(path, in_memory, sizeof path);
+}
+
 // A real file system with 64 KiB of room, which the sample exceeds; in a child with its own mounts.
 static int run_on_small_disk(void)
 {
@@ -549,6 +647,7 @@ int main(void)
         cmocka_unit_test_setup(a_failed_sync_ends_the_run, remove_all),
         cmocka_unit_test_setup(what_cannot_be_named_is_kept, remove_all),
         cmocka_unit_test_setup(short_and_interrupted_writes_go_on, remove_all),
+        cmocka_unit_test_setup(large_items_go_past_the_page_cache, remove_all),
         cmocka_unit_test_setup(missing_room_is_found_at_the_start, remove_all),
         cmocka_unit_test_setup(threads_may_put_at_once, remove_all),
         cmocka_unit_test_setup(wrong_puts_are_refused, remove_all),
