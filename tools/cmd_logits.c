@@ -1,13 +1,14 @@
 // `sluice logits FILE --ids ids.json -o OUT.safetensors`: what the model computes, for comparison with a reference.
 
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "quant/safetensors_writer.h"
 #include "runtime/base/mem.h"
 #include "tools/commands.h"
+#include "tools/divergence.h"
 #include "tools/engine_open.h"
+#include "tools/ids_load.h"
 
 struct job {
     const char *path, *ids_path, *out_path;
@@ -26,31 +27,6 @@ struct job {
     int32_t **routers;   // [layers], each [count][top_k], or NULL for a layer without experts
     int32_t *greedy_ids; // [greedy]
 };
-
-static enum sluice_status load_ids(struct job *job)
-{
-    json_error_t error;
-    json_t *root = json_load_file(job->ids_path, 0, &error);
-    if (!root)
-        return error_set(SLUICE_ERR_FORMAT, "%s: line %d: %s", job->ids_path, error.line, error.text);
-    json_t *array = json_is_object(root) ? json_object_get(root, "ids") : root;
-    enum sluice_status status = SLUICE_OK;
-    job->count = json_array_size(array);
-    if (job->count == 0)
-        status = error_set(SLUICE_ERR_FORMAT, "%s: not an array of token ids", job->ids_path);
-    else if (!(job->ids = mem_alloc(job->count, sizeof *job->ids)))
-        status = SLUICE_ERR_MEMORY;
-    for (size_t i = 0; i < job->count && status == SLUICE_OK; i++) {
-        json_t *id = json_array_get(array, i);
-        json_int_t value = json_integer_value(id);
-        if (!json_is_integer(id) || value < 0 || value > INT32_MAX)
-            status = error_set(SLUICE_ERR_FORMAT, "%s: element %zu is not a token id", job->ids_path, i);
-        else
-            job->ids[i] = (int32_t)value;
-    }
-    json_decref(root);
-    return status;
-}
 
 // --- what the model shows -------------------------------------------------------------------------------------------
 
@@ -81,15 +57,6 @@ static enum sluice_status take_logits(void *user, uint32_t first, uint32_t rows,
     size_t width = job->model->vocab;
     memcpy(job->logits + (job->first + first) * width, values, rows * width * sizeof *values);
     return SLUICE_OK;
-}
-
-static int32_t argmax(const float *logits, uint32_t count)
-{
-    uint32_t best = 0;
-    for (uint32_t i = 1; i < count; i++)
-        if (logits[i] > logits[best])
-            best = i;
-    return (int32_t)best;
 }
 
 static enum sluice_status allocate(struct job *job)
@@ -133,7 +100,7 @@ static enum sluice_status run_greedy(struct job *job)
 {
     enum sluice_status status = SLUICE_OK;
     for (uint32_t i = 0; i < job->greedy; i++) {
-        job->greedy_ids[i] = argmax(sluice_logits(job->session), job->model->vocab);
+        job->greedy_ids[i] = divergence_likeliest(sluice_logits(job->session), job->model->vocab);
         if (i + 1 < job->greedy)
             TRY(sluice_decode(job->engine, &job->session, &job->greedy_ids[i], 1, NULL));
     }
@@ -228,7 +195,7 @@ static enum sluice_status run(struct job *job)
 {
     enum sluice_status status;
     float *states = NULL;
-    TRY(load_ids(job));
+    TRY(ids_load_json(job->ids_path, &job->ids, &job->count));
     size_t needed = job->count + job->greedy;
     TRY(needed <= UINT32_MAX ? SLUICE_OK : error_set(SLUICE_ERR_ARGUMENT, "%zu tokens are too many", needed));
     TRY(engine_open(job->path, &job->engine_options, (uint32_t)needed, &job->engine));

@@ -11,6 +11,7 @@
     X(summarize, "summarise a document")                             \
     X(tokenize, "turn text into token ids and back")                 \
     X(logits, "write what the model computes, for comparison")       \
+    X(divergence, "measure what a number format costs in quality")   \
     X(bench, "measure how fast a container runs here")               \
     X(synth, "write a synthetic model for tests and measurements")
 
