@@ -31,6 +31,15 @@ enum sluice_kv { SLUICE_KV_F16, SLUICE_KV_F32 };
 // Activations in matrix products with quantised weights: 8-bit integers (fast) or f32 (exact).
 enum sluice_activations { SLUICE_ACTIVATIONS_Q8, SLUICE_ACTIVATIONS_F32 };
 
+// For measurements only: with anything but MODEL the experts are drawn instead of chosen by the router, and what the
+// model computes is meaningless. How they are drawn: runtime/model/routing_model.h. A session's draws go on where they
+// were when it is emptied.
+enum sluice_routing {
+    SLUICE_ROUTING_MODEL,
+    SLUICE_ROUTING_UNIFORM,  // all experts alike: a cache's worst case
+    SLUICE_ROUTING_RECORDED, // with the temporal locality reported for models of 512 experts of which 10 are used
+};
+
 // Zero means "default" everywhere.
 struct sluice_options {
     const char *device;      // index or part of the name of the Vulkan device; NULL: the best one
@@ -42,6 +51,7 @@ struct sluice_options {
     enum sluice_io io;
     enum sluice_kv kv;
     enum sluice_activations activations;
+    enum sluice_routing routing;
     bool skip_checksums; // do not verify expert records when they are read
     bool timestamps;     // measure GPU time per kernel
 };

@@ -63,7 +63,12 @@ static void print_kernels(const char *name, const struct bench_result *r)
     }
 }
 
-static void print_head(struct sluice_engine *engine)
+static const char *routing_name(const struct bench_options *options)
+{
+    return options->routing ? options->routing : "model";
+}
+
+static void print_head(struct sluice_engine *engine, const struct bench_options *options)
 {
     const struct sluice_model *m = sluice_engine_model(engine);
     struct sluice_stats s;
@@ -71,8 +76,9 @@ static void print_head(struct sluice_engine *engine)
     printf("device  %s, %s\n", sluice_device_name(engine), sluice_driver_name(engine));
     printf("model   %u layers, hidden %u, %u experts per layer, %u per token\n", m->layers, m->hidden, m->experts,
            m->top_k);
-    printf("cache   %u of %u experts fit on the device, %u in host memory, %s each\n\n", s.slots_device,
-           s.experts_total, s.slots_host, cli_bytes(s.expert_bytes));
+    printf("cache   %u of %u experts fit on the device, %u in host memory, %s each\n", s.slots_device, s.experts_total,
+           s.slots_host, cli_bytes(s.expert_bytes));
+    printf("routing %s\n\n", routing_name(options));
     printf("%-9s %6s %9s %9s %9s %7s %10s %7s %7s %26s\n", "", "", "", "", "CPU", "experts", "read from", "wait s",
            "wait s", "per layer and pass");
     printf("%-9s %6s %9s %9s %9s %7s %10s %7s %7s %8s %8s %8s\n", "", "tokens", "seconds", "tokens/s", "seconds",
@@ -83,7 +89,7 @@ void bench_report_print(struct sluice_engine *engine, const struct bench_options
                         const struct bench_results *results)
 {
     struct sluice_stats s;
-    print_head(engine);
+    print_head(engine, options);
     for (uint32_t i = 0; i < options->prompt_count; i++)
         print_result(engine, "prefill", &results->prefills[i]);
     if (results->decode.tokens)
@@ -148,13 +154,14 @@ static json_t *pack_report(struct sluice_engine *engine, const struct bench_opti
         decode = pack_result(engine, &results->decode);
         json_object_set_new(decode, "depth", json_integer(options->depth));
     }
-    return json_pack("{s:s, s:s, s:{s:I, s:I, s:I, s:I}, s:{s:I, s:I, s:I, s:I}, s:I, s:o, s:o, s:I, s:I}", "device",
-                     sluice_device_name(engine), "driver", sluice_driver_name(engine), "model", "layers",
-                     (json_int_t)m->layers, "hidden", (json_int_t)m->hidden, "experts", (json_int_t)m->experts, "top_k",
-                     (json_int_t)m->top_k, "slots", "device", (json_int_t)s.slots_device, "host",
-                     (json_int_t)s.slots_host, "experts_total", (json_int_t)s.experts_total, "bytes_each",
-                     (json_int_t)s.expert_bytes, "repeat", (json_int_t)options->repeat, "prefill", prefills, "decode",
-                     decode, "peak_rss", (json_int_t)peak_rss_bytes(), "peak_device", (json_int_t)s.device_bytes_max);
+    return json_pack("{s:s, s:s, s:s, s:{s:I, s:I, s:I, s:I}, s:{s:I, s:I, s:I, s:I}, s:I, s:o, s:o, s:I, s:I}",
+                     "device", sluice_device_name(engine), "driver", sluice_driver_name(engine), "routing",
+                     routing_name(options), "model", "layers", (json_int_t)m->layers, "hidden", (json_int_t)m->hidden,
+                     "experts", (json_int_t)m->experts, "top_k", (json_int_t)m->top_k, "slots", "device",
+                     (json_int_t)s.slots_device, "host", (json_int_t)s.slots_host, "experts_total",
+                     (json_int_t)s.experts_total, "bytes_each", (json_int_t)s.expert_bytes, "repeat",
+                     (json_int_t)options->repeat, "prefill", prefills, "decode", decode, "peak_rss",
+                     (json_int_t)peak_rss_bytes(), "peak_device", (json_int_t)s.device_bytes_max);
 }
 
 enum sluice_status bench_report_print_json(struct sluice_engine *engine, const struct bench_options *options,

@@ -9,9 +9,10 @@ enum { BENCH_PROMPTS_MAX = 16, BENCH_KERNELS_MAX = 64, BENCH_DEPTH_DEFAULT = 16 
 struct bench_options {
     uint32_t prompts[BENCH_PROMPTS_MAX]; // lengths of the prefills, each at least 1
     uint32_t prompt_count;
-    uint32_t generate; // tokens to decode; 0: no decode
-    uint32_t depth;    // tokens of context before them, at least 1
-    uint32_t repeat;   // runs that count, at least 1; one more goes before them
+    uint32_t generate;   // tokens to decode; 0: no decode
+    uint32_t depth;      // tokens of context before them, at least 1
+    uint32_t repeat;     // runs that count, at least 1; one more goes before them
+    const char *routing; // kind of routing the engine was opened with, for the report; NULL: the model's
 };
 
 // GPU time of one kernel during one run.

@@ -59,6 +59,7 @@ struct cli_engine_options {
     uint32_t slots;
     const char *io;
     const char *activations;
+    const char *routing; // only `bench` has it; else NULL
     uint32_t context_tokens;
     bool kv_f32;
     bool verbose;

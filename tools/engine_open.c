@@ -33,6 +33,19 @@ static enum sluice_status parse_activations(const char *text, enum sluice_activa
     return error_set(SLUICE_ERR_ARGUMENT, "--activations %s: choose q8 or f32", text);
 }
 
+static enum sluice_status parse_routing(const char *text, enum sluice_routing *routing)
+{
+    static const char *const names[] = {
+        [SLUICE_ROUTING_MODEL] = "model", [SLUICE_ROUTING_UNIFORM] = "uniform", [SLUICE_ROUTING_RECORDED] = "recorded"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(text ? text : "model", names[i]) == 0) {
+            *routing = (enum sluice_routing)i;
+            return SLUICE_OK;
+        }
+    }
+    return error_set(SLUICE_ERR_ARGUMENT, "--routing %s: choose model, uniform or recorded", text);
+}
+
 enum sluice_status engine_open(const char *path, const struct cli_engine_options *options, uint32_t context_needed,
                                struct sluice_engine **engine)
 {
@@ -49,6 +62,7 @@ enum sluice_status engine_open(const char *path, const struct cli_engine_options
     };
     TRY(parse_io(options->io, &open.io));
     TRY(parse_activations(options->activations, &open.activations));
+    TRY(parse_routing(options->routing, &open.routing));
     TRY(sluice_open(path, &open, engine));
 fail:
     return status;

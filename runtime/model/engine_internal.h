@@ -6,6 +6,7 @@
 #include "runtime/model/cache.h"
 #include "runtime/model/config.h"
 #include "runtime/model/pager.h"
+#include "runtime/model/routing_model.h"
 #include "runtime/model/scratch.h"
 #include "runtime/model/weights.h"
 #include "runtime/sluice.h"
@@ -45,9 +46,10 @@ struct sluice_engine {
     struct pager *pager; // NULL if no layer has experts
     struct sluice_session sessions[SLUICE_SESSIONS_MAX];
 
-    uint32_t *expert_lists;         // [experts + 1]: the experts of the sweep under way, owned
-    struct routing *routings;       // [block_count]: moe.c's lists, owned
-    struct pass_block *pass_blocks; // [block_count]: of the pass under way, owned
+    uint32_t *expert_lists;              // [experts + 1]: the experts of the sweep under way, owned
+    struct routing *routings;            // [block_count]: moe.c's lists, owned
+    struct routing_model *routing_model; // NULL: the router's choice stands; owned
+    struct pass_block *pass_blocks;      // [block_count]: of the pass under way, owned
 
     struct {
         char *name, *text;

@@ -17,7 +17,7 @@
 #include "runtime/base/mem.h"
 #include "runtime/model/engine_internal.h"
 
-enum { GROUP_MAX = 64, RANGE_ALIGN = 256 };
+enum { GROUP_MAX = 64, RANGE_ALIGN = 256, ROUTING_SEED = 1 };
 
 struct routing {
     uint32_t *expert_row; // [experts + 1]
@@ -48,7 +48,17 @@ enum sluice_status moe_create(struct sluice_engine *e)
         if (!r->expert_row || !r->row_token)
             return SLUICE_ERR_MEMORY;
     }
-    return SLUICE_OK;
+    if (e->options.routing == SLUICE_ROUTING_MODEL)
+        return SLUICE_OK;
+    struct routing_model_options model = {
+        .kind = e->options.routing,
+        .seed = ROUTING_SEED,
+        .layers = c->layer_count,
+        .experts = c->experts,
+        .top_k = c->top_k,
+        .sessions = e->options.sessions,
+    };
+    return routing_model_create(&model, &e->routing_model);
 }
 
 void moe_finish(struct sluice_engine *e)
@@ -59,8 +69,10 @@ void moe_finish(struct sluice_engine *e)
     }
     mem_free(e->routings);
     mem_free(e->expert_lists);
+    routing_model_destroy(e->routing_model);
     e->routings = NULL;
     e->expert_lists = NULL;
+    e->routing_model = NULL;
 }
 
 static void *map_range(struct gpu_range range)
@@ -78,6 +90,18 @@ static void sort_picks(const uint32_t *ids, uint32_t top_k, uint32_t *order)
         for (; j > 0 && ids[order[j - 1]] > ids[i]; j--)
             order[j] = order[j - 1];
         order[j] = i;
+    }
+}
+
+// Drawn experts in place of the router's; its weights stay.
+static void draw_routing(struct sluice_engine *e, uint32_t layer, uint32_t block, const struct pass_block *content)
+{
+    uint32_t *ids = map_range(e->scratch.blocks[block].ids), top_k = e->config.top_k;
+    for (uint32_t i = 0; i < content->run_count; i++) {
+        const struct run *run = &content->runs[i];
+        uint32_t session = (uint32_t)(run->session - e->sessions);
+        for (uint32_t row = run->row; row < run->row + run->tokens; row++)
+            routing_model_draw(e->routing_model, session, layer, &ids[(size_t)row * top_k]);
     }
 }
 
@@ -328,8 +352,11 @@ enum sluice_status moe_layer(struct pass *pass, uint32_t layer)
 {
     enum sluice_status status;
     struct sluice_engine *e = pass->engine;
-    for (uint32_t block = 0; block < pass->block_count; block++)
+    for (uint32_t block = 0; block < pass->block_count; block++) {
+        if (e->routing_model)
+            draw_routing(e, layer, block, &pass->blocks[block]);
         TRY(build_routing(e, block, pass->blocks[block].rows));
+    }
     if (pass->tap && pass->tap->experts)
         TRY(tap_experts(pass, layer));
     uint32_t count = used_experts(pass, e->expert_lists);

@@ -335,6 +335,9 @@ enum sluice_status pager_sweep_begin(struct pager *pager, uint32_t layer, const 
     pager->item_count = count;
     pager->left = count;
     pager->requested = pager->first_left = 0;
+    // First the uses, then the loads: an expert of this step must not make room for another one of it.
+    for (uint32_t i = 0; i < count && mode == RESIDENCY_NORMAL; i++)
+        residency_touch(pager->residency, expert_key(pager, experts[i]));
     return request_more(pager);
 }
 

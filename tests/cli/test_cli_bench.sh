@@ -34,6 +34,18 @@ for x in p, d:
 assert d["experts"]["hits_device"] + d["experts"]["hits_host"] + d["experts"]["misses"] == 4 * 4 * 2  # 2 layers have experts
 CHECK
 
+# Drawn experts: other ones than the router's, the same in every call.
+uses() { python3 -c 'import json; r = json.load(open("out")); print(r["routing"], r["decode"]["experts"])'; }
+for routing in model uniform recorded; do
+    ok bench m.sluice --prompt 0 --gen 40 --slots 4 --routing $routing --json
+    uses >>uses
+    grep -q "^$routing " uses || fail "the routing is not named"
+done
+ok bench m.sluice --prompt 0 --gen 40 --slots 4 --routing recorded --json
+uses >>uses
+[ "$(sort -u uses | wc -l)" -eq 3 ] || fail "kinds of routing differ not as they should: $(cat uses)"
+refused 1 'uniform' bench m.sluice --routing zipf
+
 refused 1 'nowhere' bench nowhere
 refused 2 'nothing to measure' bench m.sluice --prompt 0 --gen 0
 refused 2 'no list' bench m.sluice --prompt 5,,6
