@@ -30,6 +30,24 @@ uvec4 read_piece(uint unit, uint row, uint piece)
     return weight_units[unit + piece * tile_rows + row];
 }
 
+#if defined ACTIVATIONS_Q8
+layout(constant_id = 9) const bool fused_sums = true; // false: the same bits on drivers without fused multiply-add
+
+float add_product(float a, float b, float c)
+{
+    if (fused_sums)
+        return fma(a, b, c);
+    precise float product = a * b;
+    precise float sum = product + c;
+    return sum;
+}
+#else
+float add_product(float a, float b, float c)
+{
+    return fma(a, b, c);
+}
+#endif
+
 // The f16 in the low 16 bits. By hand, because drivers may flush the subnormal halves that small scales often are.
 // Infinities and NaNs, which no scale is, come out as finite numbers.
 float decode_f16(uint bits)

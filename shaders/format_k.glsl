@@ -59,5 +59,5 @@ vec4 k_weights(format_group g, uint plane, uint integers)
 // The minimum times the sum of all 32 activations of the sub-block is in x_scale.y; both pieces are in `sum`.
 float format_join(format_group g, uint plane, vec2 x_scale, int sum, float total)
 {
-    return fma(g.scale[plane] * x_scale.x, float(sum), fma(-g.minimum[plane], x_scale.y, total));
+    return add_product(g.scale[plane] * x_scale.x, float(sum), add_product(-g.minimum[plane], x_scale.y, total));
 }

@@ -77,5 +77,5 @@ vec4 format_weights(format_group g, format_piece p, uint plane, uint pack)
 
 float format_join(format_group g, uint plane, vec2 x_scale, int sum, float total)
 {
-    return fma(g.scale[plane] * x_scale.x, float(sum), total);
+    return add_product(g.scale[plane] * x_scale.x, float(sum), total);
 }

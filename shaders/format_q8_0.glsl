@@ -52,5 +52,5 @@ vec4 format_weights(format_group d, format_piece q, uint plane, uint pack)
 
 float format_join(format_group d, uint plane, vec2 x_scale, int sum, float total)
 {
-    return fma(d * x_scale.x, float(sum), total);
+    return add_product(d * x_scale.x, float(sum), total);
 }
