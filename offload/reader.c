@@ -366,5 +366,7 @@ enum sluice_status reader_completion_check(const struct reader *r, const struct 
 
 struct reader_statistics reader_statistics(const struct reader *r)
 {
-    return r->statistics;
+    struct reader_statistics statistics = r->statistics;
+    statistics.cpu_ns = r->operations->cpu_ns ? r->operations->cpu_ns(r) : 0;
+    return statistics;
 }

@@ -70,6 +70,7 @@ struct reader_statistics {
     uint64_t short_reads;
     uint64_t busy_ns; // with at least one request in flight; a completion counts as in flight until it is noticed
     uint64_t wait_ns; // spent inside reader_wait
+    uint64_t cpu_ns;  // processor time of the pool's threads
 };
 
 struct reader;

@@ -150,6 +150,19 @@ static enum sluice_status pool_collect(struct reader *r, uint64_t deadline_ns)
     return SLUICE_OK;
 }
 
+static uint64_t pool_cpu_ns(const struct reader *r)
+{
+    const struct pool *pool = r->backend;
+    uint64_t sum_ns = 0;
+    for (uint32_t i = 0; i < pool->thread_count; i++) {
+        clockid_t clock;
+        struct timespec time;
+        if (pthread_getcpuclockid(pool->threads[i], &clock) == 0 && clock_gettime(clock, &time) == 0)
+            sum_ns += (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+    }
+    return sum_ns;
+}
+
 static void pool_destroy(struct reader *r)
 {
     struct pool *pool = r->backend;
@@ -176,5 +189,6 @@ const struct reader_operations reader_pread_operations = {
     .start = pool_start,
     .flush = pool_flush,
     .collect = pool_collect,
+    .cpu_ns = pool_cpu_ns,
     .destroy = pool_destroy,
 };

@@ -40,6 +40,8 @@ struct reader_operations {
     // Calls reader_result for each read that ended. Waits for the first one at most until deadline_ns of clock_ns (0:
     // not at all). Something is in flight.
     enum sluice_status (*collect)(struct reader *r, uint64_t deadline_ns);
+    // Processor time of the implementation's own threads. NULL: it has none.
+    uint64_t (*cpu_ns)(const struct reader *r);
     // Nothing is in flight. Must accept a backend that is NULL or half-built.
     void (*destroy)(struct reader *r);
 };

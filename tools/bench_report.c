@@ -3,8 +3,8 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
-#include <sys/resource.h>
 
+#include "tools/bench_measures.h"
 #include "tools/cli.h"
 
 static double seconds(uint64_t ns)
@@ -26,12 +26,6 @@ static uint64_t expert_uses(const struct sluice_stats *s)
 static double per_layer(const struct sluice_engine *engine, const struct bench_result *r, uint64_t count)
 {
     return (double)count / r->passes / sluice_engine_model(engine)->layers;
-}
-
-static uint64_t peak_rss_bytes(void)
-{
-    struct rusage usage;
-    return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
 }
 
 // --- for people -----------------------------------------------------------------------------------------------------
@@ -94,9 +88,10 @@ void bench_report_print(struct sluice_engine *engine, const struct bench_options
         print_result(engine, "prefill", &results->prefills[i]);
     if (results->decode.tokens)
         print_result(engine, "decode", &results->decode);
+    bench_measures_print(options, results);
     sluice_stats(engine, &s);
-    printf("\nmemory  %s on the device and %s resident at most\n", cli_bytes(s.device_bytes_max),
-           cli_bytes(peak_rss_bytes()));
+    printf("memory  %s on the device and %s resident at most\n", cli_bytes(s.device_bytes_max),
+           cli_bytes(results->peak_rss_bytes));
     for (uint32_t i = 0; i < options->prompt_count; i++)
         print_kernels("prefill", &results->prefills[i]);
     print_kernels("decode", &results->decode);
@@ -133,8 +128,9 @@ static json_t *pack_result(const struct sluice_engine *engine, const struct benc
                                   (json_int_t)s->expert_hits_host, "misses", (json_int_t)s->expert_misses, "bytes_read",
                                   (json_int_t)s->expert_bytes_read));
     json_object_set_new(tree, "cpu_seconds", json_real(seconds(r->cpu_ns)));
-    json_object_set_new(tree, "wait_drive", json_real(seconds(s->wait_drive_ns)));
-    json_object_set_new(tree, "wait_gpu", json_real(seconds(s->wait_gpu_ns)));
+    json_object_set_new(tree, "wait_drive_seconds", json_real(seconds(s->wait_drive_ns)));
+    json_object_set_new(tree, "wait_gpu_seconds", json_real(seconds(s->wait_gpu_ns)));
+    bench_measures_add_json(tree, r);
     json_object_set_new(tree, "reading", json_real(seconds(s->reading_ns)));
     json_object_set_new(tree, "gpu", pack_counts(engine, r));
     json_object_set_new(tree, "kernels", pack_kernels(r));
@@ -161,7 +157,7 @@ static json_t *pack_report(struct sluice_engine *engine, const struct bench_opti
                      (json_int_t)s.slots_device, "host", (json_int_t)s.slots_host, "experts_total",
                      (json_int_t)s.experts_total, "bytes_each", (json_int_t)s.expert_bytes, "repeat",
                      (json_int_t)options->repeat, "prefill", prefills, "decode", decode, "peak_rss",
-                     (json_int_t)peak_rss_bytes(), "peak_device", (json_int_t)s.device_bytes_max);
+                     (json_int_t)results->peak_rss_bytes, "peak_device", (json_int_t)s.device_bytes_max);
 }
 
 enum sluice_status bench_report_print_json(struct sluice_engine *engine, const struct bench_options *options,
@@ -170,6 +166,7 @@ enum sluice_status bench_report_print_json(struct sluice_engine *engine, const s
     json_t *tree = pack_report(engine, options, results);
     if (!tree)
         return error_set(SLUICE_ERR_MEMORY, "out of memory");
+    bench_drive_add_json(tree, options, results);
     json_dumpf(tree, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     putchar('\n');
     json_decref(tree);

@@ -2,22 +2,27 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <sys/resource.h>
 
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 
 struct bench {
     struct sluice_engine *engine;
-    struct sluice_session *session;
+    struct sluice_session *sessions[SLUICE_SESSIONS_MAX]; // [session_count]
+    uint32_t session_count;
     uint32_t vocab;
     uint64_t random_state;
     int32_t *ids; // of the running prefill, owned
 
     // When the running measurement began.
-    uint64_t start_ns, start_cpu_ns;
+    uint64_t start_ns, start_cpu_ns, start_thread_cpu_ns;
     struct bench_kernel kernels_before[BENCH_KERNELS_MAX];
     uint32_t kernels_before_count;
+
+    // Which experts the running pass selected: seen[layer][expert] is `pass`.
+    uint32_t *seen, pass; // owned
+    uint64_t experts_used;
 };
 
 // splitmix64
@@ -76,37 +81,70 @@ static void subtract_kernels(const struct bench *b, struct bench_result *r)
 
 // --- one run --------------------------------------------------------------------------------------------------------
 
-static uint64_t cpu_ns(void)
+// Layers that selected experts in any pass.
+static uint32_t count_expert_layers(const struct bench *b)
 {
-    struct timespec time;
-    if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time) != 0)
-        return 0;
-    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+    const struct sluice_model *m = sluice_engine_model(b->engine);
+    uint32_t count = 0;
+    for (uint32_t layer = 0; layer < m->layers; layer++) {
+        bool used = false;
+        for (uint32_t expert = 0; expert < m->experts; expert++)
+            used |= b->seen[(size_t)layer * m->experts + expert] != 0;
+        count += used;
+    }
+    return count;
+}
+
+static enum sluice_status count_experts(void *user, uint32_t layer, uint32_t first_token, uint32_t rows,
+                                        const uint32_t *ids)
+{
+    struct bench *b = user;
+    const struct sluice_model *m = sluice_engine_model(b->engine);
+    uint32_t *seen = &b->seen[(size_t)layer * m->experts];
+    (void)first_token;
+    for (size_t i = 0; i < (size_t)rows * m->top_k; i++) {
+        b->experts_used += seen[ids[i]] != b->pass;
+        seen[ids[i]] = b->pass;
+    }
+    return SLUICE_OK;
 }
 
 static void begin(struct bench *b)
 {
     b->kernels_before_count = list_kernels(b, b->kernels_before);
     sluice_stats_reset(b->engine);
-    b->start_cpu_ns = cpu_ns();
+    b->experts_used = 0;
+    b->start_cpu_ns = clock_process_cpu_ns();
+    b->start_thread_cpu_ns = clock_thread_cpu_ns();
     b->start_ns = clock_ns();
 }
 
 static void end(struct bench *b, struct bench_result *r)
 {
     r->ns = clock_ns() - b->start_ns;
-    r->cpu_ns = cpu_ns() - b->start_cpu_ns;
+    uint64_t thread_cpu_ns = clock_thread_cpu_ns() - b->start_thread_cpu_ns;
+    r->cpu_ns = clock_process_cpu_ns() - b->start_cpu_ns;
+    r->experts_used = b->experts_used;
     sluice_stats(b->engine, &r->stats);
+    r->host_cpu_ns = thread_cpu_ns - r->stats.wait_gpu_cpu_ns + r->stats.io_cpu_ns;
     r->kernel_count = list_kernels(b, r->kernels);
     subtract_kernels(b, r);
 }
 
-// An empty session and the ids of a prefill.
-static enum sluice_status prepare(struct bench *b, uint32_t tokens)
+// An empty session with a prompt of random tokens.
+static enum sluice_status prefill(struct bench *b, struct sluice_session *session, uint32_t tokens)
+{
+    const struct sluice_tap tap = {.user = b, .experts = count_experts};
+    b->pass++;
+    return sluice_prefill(session, b->ids, tokens, &(struct sluice_prefill_options){.tap = &tap});
+}
+
+// Empties a session and draws the ids of its prompt.
+static enum sluice_status prepare(struct bench *b, struct sluice_session *session, uint32_t tokens)
 {
     for (uint32_t i = 0; i < tokens; i++)
         b->ids[i] = random_id(b);
-    return sluice_session_reset(b->session);
+    return sluice_session_reset(session);
 }
 
 static enum sluice_status run_prefill(struct bench *b, const struct bench_options *options, uint32_t tokens,
@@ -114,10 +152,10 @@ static enum sluice_status run_prefill(struct bench *b, const struct bench_option
 {
     enum sluice_status status;
     (void)options;
-    *r = (struct bench_result){.tokens = tokens, .passes = 1};
-    TRY(prepare(b, tokens));
+    *r = (struct bench_result){.tokens = tokens, .sessions = 1, .passes = 1};
+    TRY(prepare(b, b->sessions[0], tokens));
     begin(b);
-    TRY(sluice_prefill(b->session, b->ids, tokens, NULL));
+    TRY(prefill(b, b->sessions[0], tokens));
     end(b, r);
 fail:
     return status;
@@ -126,14 +164,20 @@ fail:
 static enum sluice_status run_decode(struct bench *b, const struct bench_options *options, uint32_t tokens,
                                      struct bench_result *r)
 {
-    enum sluice_status status;
-    *r = (struct bench_result){.tokens = tokens, .passes = tokens};
-    TRY(prepare(b, options->depth));
-    TRY(sluice_prefill(b->session, b->ids, options->depth, NULL));
+    enum sluice_status status = SLUICE_OK;
+    const struct sluice_tap tap = {.user = b, .experts = count_experts};
+    *r = (struct bench_result){.tokens = tokens * b->session_count, .sessions = b->session_count, .passes = tokens};
+    for (uint32_t s = 0; s < b->session_count; s++) {
+        TRY(prepare(b, b->sessions[s], options->depth));
+        TRY(prefill(b, b->sessions[s], options->depth));
+    }
     begin(b);
     for (uint32_t i = 0; i < tokens; i++) {
-        int32_t id = random_id(b);
-        TRY(sluice_decode(b->engine, &b->session, &id, 1, NULL));
+        int32_t ids[SLUICE_SESSIONS_MAX];
+        for (uint32_t s = 0; s < b->session_count; s++)
+            ids[s] = random_id(b);
+        b->pass++;
+        TRY(sluice_decode(b->engine, b->sessions, ids, b->session_count, &tap));
     }
     end(b, r);
 fail:
@@ -175,23 +219,35 @@ static uint32_t longest_prefill(const struct bench_options *options)
     return most;
 }
 
+static uint64_t peak_rss_bytes(void)
+{
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
+}
+
 enum sluice_status bench_run(struct sluice_engine *engine, const struct bench_options *options,
                              struct bench_results *results)
 {
     enum sluice_status status;
-    struct bench b = {.engine = engine, .vocab = sluice_engine_model(engine)->vocab, .random_state = 1};
+    const struct sluice_model *model = sluice_engine_model(engine);
+    struct bench b = {.engine = engine, .vocab = model->vocab, .random_state = 1};
     struct bench_result *runs = mem_alloc(options->repeat, sizeof *runs);
-    memset(results, 0, sizeof *results);
     b.ids = mem_alloc(longest_prefill(options), sizeof *b.ids);
-    TRY(runs && b.ids ? SLUICE_OK : SLUICE_ERR_MEMORY);
-    TRY(sluice_session_create(engine, &b.session));
+    b.seen = mem_alloc((size_t)model->layers * (model->experts + 1), sizeof *b.seen);
+    TRY(runs && b.ids && b.seen ? SLUICE_OK : SLUICE_ERR_MEMORY);
+    for (uint32_t wanted = options->sessions ? options->sessions : 1; b.session_count < wanted; b.session_count++)
+        TRY(sluice_session_create(engine, &b.sessions[b.session_count]));
     for (uint32_t i = 0; i < options->prompt_count; i++)
         TRY(measure(&b, options, run_prefill, options->prompts[i], runs, &results->prefills[i]));
     if (options->generate)
         TRY(measure(&b, options, run_decode, options->generate, runs, &results->decode));
+    results->expert_layers = count_expert_layers(&b);
+    results->peak_rss_bytes = peak_rss_bytes();
 fail:
-    sluice_session_destroy(b.session);
+    for (uint32_t i = 0; i < b.session_count; i++)
+        sluice_session_destroy(b.sessions[i]);
     mem_free(runs);
     mem_free(b.ids);
+    mem_free(b.seen);
     return status;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "runtime/base/mem.h"
+#include "tools/bench_measures.h"
 #include "tools/bench_report.h"
 #include "tools/commands.h"
 #include "tools/engine_open.h"
@@ -60,15 +61,21 @@ static uint32_t context_needed(const struct bench_options *options)
 }
 
 static enum sluice_status bench(const char *path, const struct cli_engine_options *engine_options,
-                                const struct bench_options *options, bool as_json)
+                                const struct bench_options *options, bool as_json, const char *csv_path)
 {
     struct sluice_engine *engine = NULL;
     enum sluice_status status = SLUICE_ERR_MEMORY;
     struct bench_results *results = mem_alloc(1, sizeof *results);
     if (!results)
         return status;
+    enum sluice_io io;
+    TRY(engine_parse_io(engine_options->io, &io));
+    TRY(bench_measure_drive(path, io, options, 0, results));
     TRY(engine_open_fitting(path, engine_options, context_needed(options), 0, &engine));
     TRY(bench_run(engine, options, results));
+    TRY(bench_measure_drive(path, io, options, 1, results));
+    if (csv_path)
+        TRY(bench_measures_write_csv(csv_path, engine, options, results));
     if (as_json)
         TRY(bench_report_print_json(engine, options, results));
     else
@@ -84,17 +91,19 @@ int cmd_bench(int argc, char **argv)
     struct bench_options o = {.prompts = {128, 512}, .prompt_count = 2, .generate = 32, .repeat = 1};
     struct cli_engine_options engine_options = {0};
     bool as_json = false;
-    const char *path;
+    const char *path, *csv_path = NULL;
     int exit_status;
     const struct cli_option options[] = {
         {"prompt", 'p', "LENGTHS", "tokens of the prompts to time, such as 128,512 (default); 0: none", parse_prompts,
          &o},
         {"gen", 'n', "N", "tokens to decode; default 32; 0: none", parse_tokens, &o.generate},
         {"depth", 'd', "N", "tokens of context before those; default 16", parse_tokens, &o.depth},
+        {"sessions", 's', "K", "sessions that decode together; default 1", cli_parse_count, &engine_options.sessions},
         {"repeat", 'r', "R", "report the median of R runs; default 1", cli_parse_count, &o.repeat},
         {"routing", 0, "KIND", "experts: model (default), or drawn: uniform, recorded", cli_parse_text,
          &engine_options.routing},
         {"json", 0, NULL, "one JSON object on standard output", cli_parse_flag, &as_json},
+        {"csv", 0, "FILE", "also write one line per result to FILE", cli_parse_text, &csv_path},
         CLI_ENGINE_OPTIONS(engine_options),
     };
     const struct cli_command command = {
@@ -102,9 +111,12 @@ int cmd_bench(int argc, char **argv)
         "FILE [OPTIONS]",
         "Measures prefill and decode of the model in FILE with random tokens. One more run of each length goes before\n"
         "those that count. With -v, GPU time per kernel is measured too, which costs a little of the speed.\n"
+        "Before and after, direct reads of the same file are timed for comparison. runtime/README.md defines the "
+        "values.\n"
         "\n"
         "--routing replaces the router's choice of experts, which in a synthetic model says nothing about caching, by\n"
-        "drawn experts: uniform, all alike, the worst case for a cache; recorded, with the locality reported for models\n"
+        "drawn experts: uniform, all alike, the worst case for a cache; recorded, with the locality reported for "
+        "models\n"
         "with 512 experts, where per layer an LRU cache of 12.5, 25 and 50 % of them hits about 67, 81 and 92 %. What\n"
         "the model then computes is meaningless.",
         options,
@@ -118,10 +130,13 @@ int cmd_bench(int argc, char **argv)
         return cli_usage_error(&command, "--repeat %u: at most %d", o.repeat, REPEAT_MAX);
     if (o.prompt_count == 0 && o.generate == 0)
         return cli_usage_error(&command, "nothing to measure: --prompt and --gen are both 0");
+    o.sessions = engine_options.sessions;
+    if (o.sessions > SLUICE_SESSIONS_MAX)
+        return cli_usage_error(&command, "--sessions %u: at most %d", o.sessions, SLUICE_SESSIONS_MAX);
     if (o.depth == 0)
         o.depth = BENCH_DEPTH_DEFAULT;
     o.routing = engine_options.routing;
     cli_log_start(engine_options.verbose);
-    enum sluice_status status = bench(path, &engine_options, &o, as_json);
+    enum sluice_status status = bench(path, &engine_options, &o, as_json, csv_path);
     return status < 0 ? cli_fail(status) : CLI_OK;
 }

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-static enum sluice_status parse_io(const char *text, enum sluice_io *io)
+enum sluice_status engine_parse_io(const char *text, enum sluice_io *io)
 {
     static const struct {
         const char *name;
@@ -56,11 +56,12 @@ enum sluice_status engine_open(const char *path, const struct cli_engine_options
         .vram_bytes = options->vram_bytes,
         .ram_bytes = options->ram_bytes,
         .slots = options->slots,
+        .sessions = options->sessions,
         .context_tokens = options->context_tokens ? options->context_tokens : context_needed,
         .kv = options->kv_f32 ? SLUICE_KV_F32 : SLUICE_KV_F16,
         .timestamps = options->verbose,
     };
-    TRY(parse_io(options->io, &open.io));
+    TRY(engine_parse_io(options->io, &open.io));
     TRY(parse_activations(options->activations, &open.activations));
     TRY(parse_routing(options->routing, &open.routing));
     TRY(sluice_open(path, &open, engine));

@@ -7,6 +7,9 @@
 #include "runtime/sluice.h"
 #include "tools/cli.h"
 
+// The value of --io; NULL is the default.
+enum sluice_status engine_parse_io(const char *text, enum sluice_io *io);
+
 // Opens the container with the common options. `context_needed`: tokens the command knows it needs; used unless --ctx
 // was given; 0: the default.
 enum sluice_status engine_open(const char *path, const struct cli_engine_options *options, uint32_t context_needed,

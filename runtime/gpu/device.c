@@ -181,8 +181,9 @@ enum sluice_status gpu_wait(struct gpu_device *device, uint64_t tick)
     CHECK(tick <= device->tick_last);
     if (tick <= device->tick_done)
         return SLUICE_OK;
-    uint64_t start_ns = clock_ns();
+    uint64_t start_ns = clock_ns(), start_cpu_ns = clock_thread_cpu_ns();
     enum sluice_status status = poll_tick(device, tick) ? SLUICE_OK : wait_tick(device, tick);
     device->usage.wait_ns += clock_ns() - start_ns;
+    device->usage.wait_cpu_ns += clock_thread_cpu_ns() - start_cpu_ns;
     return status;
 }

@@ -61,7 +61,8 @@ struct gpu_usage {
     uint64_t device_bytes, device_bytes_max;
     uint64_t host_bytes, host_bytes_max; // upload and readback buffers; imports are the caller's memory
     uint64_t submits, dispatches, barriers;
-    uint64_t wait_ns; // time spent in gpu_wait
+    uint64_t wait_ns;     // time spent in gpu_wait
+    uint64_t wait_cpu_ns; // processor time of that: polling
 };
 struct gpu_usage gpu_device_usage(const struct gpu_device *device);
 

@@ -321,6 +321,8 @@ void sluice_stats(const struct sluice_engine *e, struct sluice_stats *stats)
         .wait_drive_ns = p.wait_ns - b->wait_ns,
         .reading_ns = p.busy_ns - b->busy_ns,
         .wait_gpu_ns = u.wait_ns - e->usage_base.wait_ns,
+        .io_cpu_ns = p.cpu_ns - b->cpu_ns,
+        .wait_gpu_cpu_ns = u.wait_cpu_ns - e->usage_base.wait_cpu_ns,
         .submits = u.submits - e->usage_base.submits,
         .dispatches = u.dispatches - e->usage_base.dispatches,
         .barriers = u.barriers - e->usage_base.barriers,

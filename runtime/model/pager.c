@@ -475,6 +475,7 @@ struct pager_statistics pager_statistics(const struct pager *pager)
         .bytes_read = d.bytes,
         .wait_ns = d.wait_ns,
         .busy_ns = d.busy_ns,
+        .cpu_ns = d.cpu_ns,
         .device_bytes = pager->options.device_slots * pager->slot_bytes,
         .host_bytes = pager->options.host_slots * pager->slot_bytes,
     };

@@ -74,6 +74,7 @@ uint32_t pager_slab_count(const struct pager *pager);
 struct pager_statistics {
     uint64_t hits_device, hits_host, misses;
     uint64_t bytes_read, wait_ns, busy_ns;
+    uint64_t cpu_ns; // of own threads, not the caller's
     uint64_t device_bytes, host_bytes;
 };
 struct pager_statistics pager_statistics(const struct pager *pager);

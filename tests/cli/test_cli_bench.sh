@@ -46,6 +46,38 @@ uses >>uses
 [ "$(sort -u uses | wc -l)" -eq 3 ] || fail "kinds of routing differ not as they should: $(cat uses)"
 refused 1 'uniform' bench m.sluice --routing zipf
 
+# What the table, JSON and CSV say about the drive, the cache and the host.
+ok bench m.sluice --prompt 20 --gen 4 --slots 4 --sessions 3 --csv rows.csv --json
+python3 - out rows.csv <<'CHECK' || fail "the measures are not as promised"
+import csv, json, sys
+r, rows = json.load(open(sys.argv[1])), list(csv.DictReader(open(sys.argv[2])))
+assert r["direct_read_bytes_s"] > 0 and r["direct_read"]["depth"] == 32 and r["direct_read"]["random"]["after"] > 0
+(p,), d = r["prefill"], r["decode"]
+assert d["tokens"] == 12 and d["passes"] == 4 and d["sessions"] == 3 and p["sessions"] == 1
+assert 0 < p["experts_used"] <= 48 and d["experts_used"] == sum(d["experts"][k] for k in ("hits_device", "hits_host", "misses"))
+assert 4 * 2 * 4 <= d["experts_used"] <= 3 * 4 * 2 * 4  # sessions share experts
+# A prompt reads an expert it uses at most once.
+assert p["expert_bytes_read"] <= p["experts_used"] * p["expert_bytes_each"] and p["expert_bytes_read"] % 4096 == 0
+for x, row in (p, rows[0]), (d, rows[1]):
+    uses = sum(x["experts"][k] for k in ("hits_device", "hits_host", "misses"))
+    assert abs(x["hit_device"] - x["experts"]["hits_device"] / uses) < 1e-6
+    assert abs(x["hit_host"] - x["experts"]["hits_host"] / uses) < 1e-6
+    assert 0 <= x["wait_drive"] <= 1 and 0 < x["wait_gpu"] <= 1 and x["drive_bytes_s"] > 0 and x["direct_read_bytes_s"] > 0
+    assert abs(x["wait_gpu"] * x["seconds"] - x["wait_gpu_seconds"]) < 1e-6
+    assert 0 < x["host_cpu_per_token"] * x["tokens"] <= x["cpu_seconds"] + 0.01
+    assert abs(x["submits_per_token"] * x["tokens"] - x["gpu"]["submits"]) < 1e-3
+    assert int(row["tokens"]) == x["tokens"] and int(row["expert_bytes_read"]) == x["expert_bytes_read"]
+    assert int(row["experts_used"]) == x["experts_used"] and int(row["peak_rss"]) == r["peak_rss"]
+    assert abs(float(row["tok_s"]) / x["tok_s"] - 1) < 1e-3
+assert [x["phase"] for x in rows] == ["prefill", "decode"]
+CHECK
+grep -q '^direct ' out && fail "a table in the JSON"
+ok bench m.sluice --prompt 8 --gen 2 --io pread
+grep -q '^direct  reads in file order, 32 at once: [0-9.]* GB/s before, ' out || fail "no direct reads"
+[ "$(grep -c '^prefill ' out)" -eq 2 ] || fail "the measures of the prefill are missing"
+
+refused 1 'cannot create nowhere/rows' bench m.sluice --prompt 3 --gen 0 --csv nowhere/rows
+refused 2 'at most 8' bench m.sluice --sessions 9
 refused 1 'nowhere' bench nowhere
 refused 2 'nothing to measure' bench m.sluice --prompt 0 --gen 0
 refused 2 'no list' bench m.sluice --prompt 5,,6
