@@ -34,6 +34,9 @@
 
 #define RESIDENCY_NONE UINT32_MAX // no slot, no expert
 
+// Loads that the engine keeps in work at the same time, and so the length of its rings.
+enum { RESIDENCY_LOADS_MAX = 32 };
+
 struct residency_options {
     uint32_t expert_count;      // >= 1
     uint32_t device_slot_count; // >= 1

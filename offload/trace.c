@@ -8,34 +8,34 @@
 #include "runtime/base/check.h"
 #include "runtime/base/mem.h"
 
-enum { TRACE_VERSION = 1, COUNT_MAX = 65536 };
+enum { TRACE_VERSION = 2, COUNT_MAX = 65536 };
 
 struct disk_header {
     char magic[8];
-    uint32_t version, layer_count, expert_count;
-    uint8_t reserved[12];
+    uint32_t version, layer_count, expert_count, expert_bytes;
+    uint8_t reserved[8];
 };
 
 struct disk_record {
     uint32_t step;
-    uint16_t layer, count;
+    uint16_t layer, kind, count, reserved;
 };
 
-_Static_assert(sizeof(struct disk_header) == 32 && sizeof(struct disk_record) == 8, "on disk");
+_Static_assert(sizeof(struct disk_header) == 32 && sizeof(struct disk_record) == 12, "on disk");
 
 static const char trace_magic[8] = {'S', 'L', 'T', 'R', 'A', 'C', 'E', '1'};
 
 struct trace_writer {
     FILE *file;
     char *path;
-    uint32_t layer_count, expert_count;
+    struct trace_shape shape;
     int error; // the first errno
 };
 
 struct trace_reader {
     FILE *file;
     char *path;
-    uint32_t layer_count, expert_count;
+    struct trace_shape shape;
     uint64_t offset; // of the next record, for messages
     uint16_t experts[TRACE_EXPERTS_MAX];
 };
@@ -46,17 +46,21 @@ static void put_bytes(struct trace_writer *w, const void *data, size_t bytes)
         w->error = errno ? errno : EIO;
 }
 
-enum sluice_status trace_create(const char *path, uint32_t layer_count, uint32_t expert_count,
-                                struct trace_writer **out)
+static bool is_possible(const struct trace_shape *shape)
+{
+    return shape->layer_count > 0 && shape->layer_count <= COUNT_MAX && shape->expert_count > 0 &&
+           shape->expert_count <= COUNT_MAX;
+}
+
+enum sluice_status trace_create(const char *path, const struct trace_shape *shape, struct trace_writer **out)
 {
     *out = NULL;
-    if (layer_count == 0 || layer_count > COUNT_MAX || expert_count == 0 || expert_count > COUNT_MAX)
+    if (!is_possible(shape))
         return error_set(SLUICE_ERR_ARGUMENT, "%s: a trace holds 1 to %d layers and experts", path, COUNT_MAX);
     struct trace_writer *w = mem_alloc(1, sizeof *w);
     if (!w)
         return SLUICE_ERR_MEMORY;
-    w->layer_count = layer_count;
-    w->expert_count = expert_count;
+    w->shape = *shape;
     w->path = mem_strndup(path, strlen(path));
     enum sluice_status status = SLUICE_ERR_MEMORY;
     if (!w->path)
@@ -64,7 +68,10 @@ enum sluice_status trace_create(const char *path, uint32_t layer_count, uint32_t
     w->file = fopen(path, "wbe");
     if (!w->file)
         TRY(error_set(SLUICE_ERR_IO, "%s: cannot create: %s", path, strerror(errno)));
-    struct disk_header header = {.version = TRACE_VERSION, .layer_count = layer_count, .expert_count = expert_count};
+    struct disk_header header = {.version = TRACE_VERSION,
+                                 .layer_count = shape->layer_count,
+                                 .expert_count = shape->expert_count,
+                                 .expert_bytes = shape->expert_bytes};
     memcpy(header.magic, trace_magic, sizeof header.magic);
     put_bytes(w, &header, sizeof header);
     *out = w;
@@ -75,16 +82,17 @@ fail:
     return status;
 }
 
-void trace_append(struct trace_writer *w, uint32_t step, uint32_t layer, const uint32_t *experts, uint32_t count)
+void trace_append(struct trace_writer *w, const struct trace_record *record)
 {
-    CHECK(layer < w->layer_count && count <= TRACE_EXPERTS_MAX);
-    struct disk_record record = {.step = step, .layer = (uint16_t)layer, .count = (uint16_t)count};
-    put_bytes(w, &record, sizeof record);
-    for (uint32_t i = 0; i < count; i++) {
-        CHECK(experts[i] < w->expert_count);
-        uint16_t expert = (uint16_t)experts[i];
-        put_bytes(w, &expert, sizeof expert);
-    }
+    CHECK(record->layer < w->shape.layer_count && record->count <= TRACE_EXPERTS_MAX);
+    struct disk_record disk = {.step = record->step,
+                               .layer = (uint16_t)record->layer,
+                               .kind = (uint16_t)record->kind,
+                               .count = (uint16_t)record->count};
+    for (uint32_t i = 0; i < record->count; i++)
+        CHECK(record->experts[i] < w->shape.expert_count);
+    put_bytes(w, &disk, sizeof disk);
+    put_bytes(w, record->experts, record->count * sizeof *record->experts);
 }
 
 enum sluice_status trace_finish(struct trace_writer *w)
@@ -107,11 +115,9 @@ static enum sluice_status read_header(struct trace_reader *r)
     if (fread(&header, 1, sizeof header, r->file) != sizeof header ||
         memcmp(header.magic, trace_magic, sizeof header.magic) != 0)
         return error_set(SLUICE_ERR_FORMAT, "%s: not a trace of expert uses", r->path);
-    if (header.version != TRACE_VERSION || header.layer_count == 0 || header.layer_count > COUNT_MAX ||
-        header.expert_count == 0 || header.expert_count > COUNT_MAX)
+    r->shape = (struct trace_shape){header.layer_count, header.expert_count, header.expert_bytes};
+    if (header.version != TRACE_VERSION || !is_possible(&r->shape))
         return error_set(SLUICE_ERR_FORMAT, "%s: a trace of another version, or with an impossible header", r->path);
-    r->layer_count = header.layer_count;
-    r->expert_count = header.expert_count;
     r->offset = sizeof header;
     return SLUICE_OK;
 }
@@ -137,14 +143,9 @@ fail:
     return status;
 }
 
-uint32_t trace_layer_count(const struct trace_reader *r)
+const struct trace_shape *trace_shape(const struct trace_reader *r)
 {
-    return r->layer_count;
-}
-
-uint32_t trace_expert_count(const struct trace_reader *r)
-{
-    return r->expert_count;
+    return &r->shape;
 }
 
 // The file ended; a read error is something else.
@@ -161,13 +162,17 @@ enum sluice_status trace_next(struct trace_reader *r, struct trace_record *recor
     if (fread(&disk, 1, sizeof disk, r->file) != sizeof disk ||
         fread(r->experts, sizeof *r->experts, disk.count, r->file) != disk.count)
         return end_or_error(r);
-    bool possible = disk.layer < r->layer_count;
+    bool possible = disk.layer < r->shape.layer_count && disk.kind <= TRACE_MARK;
     for (uint32_t i = 0; i < disk.count; i++)
-        possible = possible && r->experts[i] < r->expert_count;
+        possible = possible && r->experts[i] < r->shape.expert_count;
     if (!possible)
         return error_set(SLUICE_ERR_FORMAT, "%s: impossible record at offset %" PRIu64, r->path, r->offset);
     r->offset += sizeof disk + disk.count * sizeof *r->experts;
-    *record = (struct trace_record){.step = disk.step, .layer = disk.layer, .count = disk.count, .experts = r->experts};
+    *record = (struct trace_record){.step = disk.step,
+                                    .layer = disk.layer,
+                                    .kind = (enum trace_kind)disk.kind,
+                                    .count = disk.count,
+                                    .experts = r->experts};
     return SLUICE_OK;
 }
 

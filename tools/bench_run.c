@@ -6,6 +6,7 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
+#include "tools/bench_trace.h"
 
 struct bench {
     struct sluice_engine *engine;
@@ -13,7 +14,8 @@ struct bench {
     uint32_t session_count;
     uint32_t vocab;
     uint64_t random_state;
-    int32_t *ids; // of the running prefill, owned
+    int32_t *ids;              // of the running prefill, owned
+    struct bench_trace *trace; // NULL: none; owned
 
     // When the running measurement began.
     uint64_t start_ns, start_cpu_ns, start_thread_cpu_ns;
@@ -106,11 +108,22 @@ static enum sluice_status count_experts(void *user, uint32_t layer, uint32_t fir
         b->experts_used += seen[ids[i]] != b->pass;
         seen[ids[i]] = b->pass;
     }
+    if (b->trace)
+        bench_trace_take(b->trace, layer, rows, ids);
     return SLUICE_OK;
+}
+
+static void begin_step(struct bench *b, enum trace_kind kind)
+{
+    b->pass++;
+    if (b->trace)
+        bench_trace_step(b->trace, kind);
 }
 
 static void begin(struct bench *b)
 {
+    if (b->trace)
+        bench_trace_step(b->trace, TRACE_MARK);
     b->kernels_before_count = list_kernels(b, b->kernels_before);
     sluice_stats_reset(b->engine);
     b->experts_used = 0;
@@ -135,7 +148,7 @@ static void end(struct bench *b, struct bench_result *r)
 static enum sluice_status prefill(struct bench *b, struct sluice_session *session, uint32_t tokens)
 {
     const struct sluice_tap tap = {.user = b, .experts = count_experts};
-    b->pass++;
+    begin_step(b, TRACE_SWEEP);
     return sluice_prefill(session, b->ids, tokens, &(struct sluice_prefill_options){.tap = &tap});
 }
 
@@ -176,7 +189,7 @@ static enum sluice_status run_decode(struct bench *b, const struct bench_options
         int32_t ids[SLUICE_SESSIONS_MAX];
         for (uint32_t s = 0; s < b->session_count; s++)
             ids[s] = random_id(b);
-        b->pass++;
+        begin_step(b, TRACE_DECODE);
         TRY(sluice_decode(b->engine, b->sessions, ids, b->session_count, &tap));
     }
     end(b, r);
@@ -235,6 +248,8 @@ enum sluice_status bench_run(struct sluice_engine *engine, const struct bench_op
     b.ids = mem_alloc(longest_prefill(options), sizeof *b.ids);
     b.seen = mem_alloc((size_t)model->layers * (model->experts + 1), sizeof *b.seen);
     TRY(runs && b.ids && b.seen ? SLUICE_OK : SLUICE_ERR_MEMORY);
+    if (options->trace_path)
+        TRY(bench_trace_create(options->trace_path, engine, &b.trace));
     for (uint32_t wanted = options->sessions ? options->sessions : 1; b.session_count < wanted; b.session_count++)
         TRY(sluice_session_create(engine, &b.sessions[b.session_count]));
     for (uint32_t i = 0; i < options->prompt_count; i++)
@@ -242,8 +257,12 @@ enum sluice_status bench_run(struct sluice_engine *engine, const struct bench_op
     if (options->generate)
         TRY(measure(&b, options, run_decode, options->generate, runs, &results->decode));
     results->expert_layers = count_expert_layers(&b);
+    struct bench_trace *trace = b.trace;
+    b.trace = NULL;
+    TRY(bench_trace_finish(trace));
     results->peak_rss_bytes = peak_rss_bytes();
 fail:
+    bench_trace_finish(b.trace);
     for (uint32_t i = 0; i < b.session_count; i++)
         sluice_session_destroy(b.sessions[i]);
     mem_free(runs);

@@ -11,11 +11,12 @@ enum { BENCH_PROMPTS_MAX = 16, BENCH_KERNELS_MAX = 64, BENCH_DEPTH_DEFAULT = 16 
 struct bench_options {
     uint32_t prompts[BENCH_PROMPTS_MAX]; // lengths of the prefills, each at least 1
     uint32_t prompt_count;
-    uint32_t generate;   // tokens to decode, of each session; 0: no decode
-    uint32_t sessions;   // that decode together, 1..SLUICE_SESSIONS_MAX; 0: 1
-    uint32_t depth;      // tokens of context before them, at least 1
-    uint32_t repeat;     // runs that count, at least 1; one more goes before them
-    const char *routing; // kind of routing the engine was opened with, for the report; NULL: the model's
+    uint32_t generate;      // tokens to decode, of each session; 0: no decode
+    uint32_t sessions;      // that decode together, 1..SLUICE_SESSIONS_MAX; 0: 1
+    uint32_t depth;         // tokens of context before them, at least 1
+    uint32_t repeat;        // runs that count, at least 1; one more goes before them
+    const char *routing;    // kind of routing the engine was opened with, for the report; NULL: the model's
+    const char *trace_path; // file to record the experts used in all runs, for offload_sim; NULL: none
 };
 
 // GPU time of one kernel during one run.

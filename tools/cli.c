@@ -83,10 +83,17 @@ enum sluice_status cli_parse_kv(const char *text, void *target)
 
 // --- the command line -----------------------------------------------------------------------------------------------
 
+static const char *program_prefix = "sluice ";
+
+void cli_set_standalone(void)
+{
+    program_prefix = "";
+}
+
 static void print_help(const struct cli_command *command)
 {
     char left[64];
-    printf("usage: sluice %s %s\n\n%s\n\n", command->name, command->arguments, command->about);
+    printf("usage: %s%s %s\n\n%s\n\n", program_prefix, command->name, command->arguments, command->about);
     for (size_t i = 0; i < command->option_count; i++) {
         const struct cli_option *option = &command->options[i];
         const char letter[] = {option->letter ? '-' : ' ', option->letter ? option->letter : ' ',
@@ -101,11 +108,11 @@ static void print_help(const struct cli_command *command)
 int cli_usage_error(const struct cli_command *command, const char *format, ...)
 {
     va_list arguments;
-    fprintf(stderr, "sluice %s: ", command->name);
+    fprintf(stderr, "%s%s: ", program_prefix, command->name);
     va_start(arguments, format);
     vfprintf(stderr, format, arguments);
     va_end(arguments);
-    fprintf(stderr, "; `sluice %s --help` tells more\n", command->name);
+    fprintf(stderr, "; `%s%s --help` tells more\n", program_prefix, command->name);
     return CLI_USAGE;
 }
 
@@ -240,18 +247,6 @@ const char *cli_bytes(uint64_t bytes)
     else
         snprintf(text, sizeof texts[0], "%.*f %s", value < 10 ? 2 : 1, value, units[unit]);
     return text;
-}
-
-// --- files ----------------------------------------------------------------------------------------------------------
-
-const char *cli_cache_folder(char *folder, size_t capacity)
-{
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    bool has_cache = cache && *cache == '/', has_home = home && *home == '/';
-    int length = has_cache  ? snprintf(folder, capacity, "%s/sluice", cache)
-                 : has_home ? snprintf(folder, capacity, "%s/.cache/sluice", home)
-                            : -1;
-    return length >= 0 && (size_t)length < capacity ? folder : NULL;
 }
 
 // --- long work ------------------------------------------------------------------------------------------------------

@@ -49,6 +49,9 @@ cli_parse_function
 // True: go on. False: the command ends with *exit_status, because help was printed or the usage was wrong.
 bool cli_parse(const struct cli_command *command, int argc, char **argv, const char **positional, int *exit_status);
 
+// Commands are programs of their own from now on, not subcommands of `sluice`: for what help and messages call them.
+void cli_set_standalone(void);
+
 // Says that `command` lacks something, and how to get help; returns CLI_USAGE.
 int cli_usage_error(const struct cli_command *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -63,7 +66,6 @@ struct cli_engine_options {
     uint32_t sessions; // only `bench` and `plan` have it
     uint32_t context_tokens;
     bool kv_f32;
-    bool recalibrate;
     bool verbose;
 };
 
@@ -78,11 +80,8 @@ cli_parse_function cli_parse_kv; // bool: whether "f32" and not "f16"
         {"io", 0, "MODE", "how to read the drive: auto, uring or pread", cli_parse_text, &(e).io},              \
         {"ctx", 0, "TOKENS", "longest text, prompt and answer together", cli_parse_count, &(e).context_tokens}, \
         {"kv", 0, "TYPE", "number format of the KV cache: f16 (default) or f32", cli_parse_kv, &(e).kv_f32},    \
-        {"activations",  0,                                                                                     \
-         "TYPE",         "activations in products with quantised weights: q8 (default) or f32",                 \
-         cli_parse_text, &(e).activations},                                                                     \
-        {"recalibrate",   0, NULL, "measure anew which kernel variants are fast on the device", cli_parse_flag, \
-         &(e).recalibrate},                                                                                     \
+        {"activations", 0, "TYPE", "activations in products with quantised weights: q8 (default) or f32", cli_parse_text,     \
+         &(e).activations}, \
     {                                                                                                           \
         "verbose", 'v', NULL, "say more about what is done", cli_parse_flag, &(e).verbose                       \
     }
@@ -97,12 +96,6 @@ int cli_fail(enum sluice_status status);
 
 // A number of bytes as people read it: "1.65 GiB". Valid until the fourth next call.
 const char *cli_bytes(uint64_t bytes);
-
-// --- files ----------------------------------------------------------------------------------------------------------
-
-// `folder` = $XDG_CACHE_HOME/sluice, else $HOME/.cache/sluice. NULL if neither is set to an absolute path (or the
-// result is longer than `capacity`): then nothing is kept.
-const char *cli_cache_folder(char *folder, size_t capacity);
 
 // --- long work ------------------------------------------------------------------------------------------------------
 

@@ -102,6 +102,7 @@ int cmd_bench(int argc, char **argv)
         {"repeat", 'r', "R", "report the median of R runs; default 1", cli_parse_count, &o.repeat},
         {"routing", 0, "KIND", "experts: model (default), or drawn: uniform, recorded", cli_parse_text,
          &engine_options.routing},
+        {"trace", 0, "FILE", "record the experts used, for offload_sim", cli_parse_text, &o.trace_path},
         {"json", 0, NULL, "one JSON object on standard output", cli_parse_flag, &as_json},
         {"csv", 0, "FILE", "also write one line per result to FILE", cli_parse_text, &csv_path},
         CLI_ENGINE_OPTIONS(engine_options),

@@ -7,7 +7,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 
-enum { READ_DEPTH = 32 };
+enum { READ_DEPTH = RESIDENCY_LOADS_MAX };
 
 enum item_state { ITEM_WAITING, ITEM_READING, ITEM_LOADED, ITEM_RESIDENT, ITEM_HANDED_OUT, ITEM_RELEASED, ITEM_FAILED };
 

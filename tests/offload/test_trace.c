@@ -14,6 +14,8 @@
 
 enum { LAYERS = 5, EXPERTS = 512, STEPS = 40 };
 
+static const struct trace_shape shape = {LAYERS, EXPERTS, 1700};
+
 static char folder[64], path[96];
 
 static int set_up(void **state)
@@ -31,25 +33,24 @@ static int tear_down(void **state)
     return 0;
 }
 
-static uint32_t make_record(uint64_t *random, uint32_t experts[EXPERTS])
+static struct trace_record make_record(uint64_t *random, uint32_t index, uint16_t experts[EXPERTS])
 {
     uint32_t count = (uint32_t)(random_next(random) % 12);
     for (uint32_t i = 0; i < count; i++)
-        experts[i] = (uint32_t)(random_next(random) % EXPERTS);
-    return count;
+        experts[i] = (uint16_t)(random_next(random) % EXPERTS);
+    return (struct trace_record){index / LAYERS, index % LAYERS, (enum trace_kind)(index / 3 % 3), count, experts};
 }
 
 static void write_trace(void)
 {
     struct trace_writer *w;
     uint64_t random = 3;
-    uint32_t experts[EXPERTS];
-    assert_int_equal(trace_create(path, LAYERS, EXPERTS, &w), SLUICE_OK);
-    for (uint32_t step = 0; step < STEPS; step++)
-        for (uint32_t layer = 0; layer < LAYERS; layer++) {
-            uint32_t count = make_record(&random, experts);
-            trace_append(w, step, layer, experts, count);
-        }
+    uint16_t experts[EXPERTS];
+    assert_int_equal(trace_create(path, &shape, &w), SLUICE_OK);
+    for (uint32_t i = 0; i < STEPS * LAYERS; i++) {
+        struct trace_record record = make_record(&random, i, experts);
+        trace_append(w, &record);
+    }
     assert_int_equal(trace_finish(w), SLUICE_OK);
 }
 
@@ -59,19 +60,19 @@ static uint32_t read_trace(void)
     struct trace_reader *r;
     struct trace_record record;
     uint64_t random = 3;
-    uint32_t experts[EXPERTS], records = 0;
+    uint16_t experts[EXPERTS];
+    uint32_t records = 0;
     assert_int_equal(trace_open(path, &r), SLUICE_OK);
-    assert_int_equal(trace_layer_count(r), LAYERS);
-    assert_int_equal(trace_expert_count(r), EXPERTS);
+    assert_memory_equal(trace_shape(r), &shape, sizeof shape);
     enum sluice_status status;
     while ((status = trace_next(r, &record)) == SLUICE_OK) {
-        uint32_t count = make_record(&random, experts);
-        assert_int_equal(record.step, records / LAYERS);
-        assert_int_equal(record.layer, records % LAYERS);
-        assert_int_equal(record.count, count);
-        for (uint32_t i = 0; i < count; i++)
+        struct trace_record expected = make_record(&random, records++, experts);
+        assert_int_equal(record.step, expected.step);
+        assert_int_equal(record.layer, expected.layer);
+        assert_int_equal(record.kind, expected.kind);
+        assert_int_equal(record.count, expected.count);
+        for (uint32_t i = 0; i < expected.count; i++)
             assert_int_equal(record.experts[i], experts[i]);
-        records++;
     }
     assert_int_equal(status, SLUICE_PENDING);
     trace_close(r);
@@ -136,15 +137,15 @@ static void errors_come_at_the_end(void **state)
 {
     (void)state;
     struct trace_writer *w;
-    uint32_t experts[10] = {0};
-    assert_int_equal(trace_create("/dev/full", LAYERS, EXPERTS, &w), SLUICE_OK);
+    uint16_t experts[10] = {0};
+    assert_int_equal(trace_create("/dev/full", &shape, &w), SLUICE_OK);
     for (uint32_t i = 0; i < 10000; i++)
-        trace_append(w, i, 0, experts, 10);
+        trace_append(w, &(struct trace_record){.step = i, .count = 10, .experts = experts});
     assert_int_equal(trace_finish(w), SLUICE_ERR_IO);
     assert_non_null(strstr(error_message(), "/dev/full"));
-    assert_int_equal(trace_create("/nowhere/trace", LAYERS, EXPERTS, &w), SLUICE_ERR_IO);
-    assert_int_equal(trace_create(path, 0, EXPERTS, &w), SLUICE_ERR_ARGUMENT);
-    assert_int_equal(trace_create(path, 1, 65537, &w), SLUICE_ERR_ARGUMENT);
+    assert_int_equal(trace_create("/nowhere/trace", &shape, &w), SLUICE_ERR_IO);
+    assert_int_equal(trace_create(path, &(struct trace_shape){0, EXPERTS, 0}, &w), SLUICE_ERR_ARGUMENT);
+    assert_int_equal(trace_create(path, &(struct trace_shape){1, 65537, 0}, &w), SLUICE_ERR_ARGUMENT);
     assert_null(w);
     assert_int_equal(trace_finish(NULL), SLUICE_OK);
     trace_close(NULL);
@@ -152,7 +153,7 @@ static void errors_come_at_the_end(void **state)
     write_trace();
     for (uint64_t index = 0; index < 2; index++) {
         mem_fail_at(index);
-        assert_int_equal(trace_create(path, LAYERS, EXPERTS, &w), SLUICE_ERR_MEMORY);
+        assert_int_equal(trace_create(path, &shape, &w), SLUICE_ERR_MEMORY);
         mem_fail_at(index);
         assert_int_equal(trace_open(path, &r), SLUICE_ERR_MEMORY);
         mem_fail_at(UINT64_MAX);

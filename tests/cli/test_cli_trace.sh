@@ -1,0 +1,69 @@
+#!/bin/bash
+# `sluice bench --trace` and offload_sim. If this failed, nobody could tell how much memory a model is worth.
+#   offload_sim lies beside the program, in the same folder.
+. "$(dirname "$0")/cli_lib.sh"
+sim=$(dirname "$sluice")/offload_sim
+
+ok synth --config "$configs/mixed.json" --container m.sluice --trunk q4_k
+"$sluice" bench m.sluice --prompt 3 --gen 1 >out 2>err
+grep -q 'Vulkan' err && { echo "no device: skipped"; exit 77; }
+
+simulate() {
+    "$sim" "$@" >sim 2>err || fail "offload_sim $* ended with $?"
+    [ -s err ] && fail "offload_sim $*: unexpected message"
+    return 0
+}
+
+# What the engine measures is what the simulator says.
+for ram in 0; do
+    for routing in model recorded; do
+        options=(--slots 12 --routing $routing --trace trace --json)
+        [ $ram = 0 ] || options+=(--ram $ram)
+        ok bench m.sluice --prompt 0 --gen 40 "${options[@]}"
+        simulate trace --slots 12 --ram $ram --csv
+        python3 - out sim <<'CHECK' || fail "engine and simulator differ: $ram of RAM, $routing"
+import csv, json, sys
+bench = json.load(open(sys.argv[1]))
+rows = list(csv.DictReader(open(sys.argv[2])))
+used, slots = bench["decode"]["experts"], bench["slots"]
+uses = used["hits_device"] + used["hits_host"] + used["misses"]
+engine = rows[-1]
+assert engine["policy"] == "engine" and int(engine["device_slots"]) == slots["device"] == 12
+assert int(engine["ram_slots"]) in (0, slots["host"])
+assert int(engine["uses"]) == uses == 40 * 4 * 2, (engine["uses"], uses)
+assert abs(float(engine["hit_device"]) - used["hits_device"] / uses) < 0.02, (engine, used)
+assert abs(float(engine["miss"]) - used["misses"] / uses) < 0.02, (engine, used)
+assert float(engine["bytes_per_step"]) > 0
+hits = {r["policy"]: float(r["hit_device"]) for r in rows if r["ram_slots"] == "0"}
+assert hits["optimum"] >= max(hits.values())
+CHECK
+    done
+done
+
+simulate trace --slots 25%,48,100% --ram 10%,8,256K
+grep -q '^optimum  *48 ' sim || fail "no line for all slots"
+[ "$(grep -c '^engine' sim)" -eq 12 ] || fail "not one line per combination"
+simulate --help
+grep -q '^usage: offload_sim TRACE' sim || fail "help is not about offload_sim"
+
+wrong() {
+    local wanted=$1 pattern=$2 status
+    shift 2
+    "$sim" "$@" >out 2>err
+    status=$?
+    [ $status -eq "$wanted" ] || fail "offload_sim $* ended with $status instead of $wanted"
+    grep -q -- "$pattern" err || fail "offload_sim $*: message does not match: $pattern"
+}
+wrong 1 nowhere nowhere
+wrong 1 'not a trace' m.sluice
+wrong 2 'no list' trace --slots 12,,13
+wrong 2 'no list' trace --slots -3
+wrong 2 'no list' trace --slots 120%
+wrong 2 'no list' trace --ram 3X
+wrong 1 'less than one' trace --slots 0
+wrong 2 'expected' --csv
+ok bench m.sluice --prompt 4 --gen 0 --trace empty
+wrong 1 'nothing was decoded' empty
+refused 1 'nowhere/trace' bench m.sluice --prompt 0 --gen 1 --trace nowhere/trace
+[ -w /dev/full ] && refused 1 '/dev/full' bench m.sluice --prompt 0 --gen 1 --trace /dev/full
+echo OK

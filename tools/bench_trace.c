@@ -1,0 +1,92 @@
+#include "tools/bench_trace.h"
+
+#include <string.h>
+
+#include "runtime/base/mem.h"
+
+struct bench_trace {
+    struct trace_writer *writer;
+    uint32_t experts, top_k;
+    uint32_t step; // the running one is step - 1
+    enum trace_kind kind;
+    uint32_t layer;   // whose uses are being collected
+    bool *is_used;    // [experts], owned
+    uint16_t *record; // [experts], owned
+    bool have_uses;
+};
+
+// Writes the collected uses of one layer, by rising expert as the engine takes them.
+static void flush(struct bench_trace *t)
+{
+    uint32_t count = 0;
+    if (!t->have_uses)
+        return;
+    for (uint32_t expert = 0; expert < t->experts; expert++)
+        if (t->is_used[expert])
+            t->record[count++] = (uint16_t)expert;
+    trace_append(t->writer, &(struct trace_record){t->step - 1, t->layer, t->kind, count, t->record});
+    memset(t->is_used, 0, t->experts * sizeof *t->is_used);
+    t->have_uses = false;
+}
+
+void bench_trace_take(struct bench_trace *t, uint32_t layer, uint32_t rows, const uint32_t *ids)
+{
+    if (layer != t->layer)
+        flush(t);
+    t->layer = layer;
+    for (size_t i = 0; i < (size_t)rows * t->top_k; i++)
+        t->is_used[ids[i]] = true;
+    t->have_uses = true;
+}
+
+enum sluice_status bench_trace_create(const char *path, struct sluice_engine *engine, struct bench_trace **out)
+{
+    enum sluice_status status = SLUICE_ERR_MEMORY;
+    const struct sluice_model *model = sluice_engine_model(engine);
+    struct sluice_stats stats;
+    *out = NULL;
+    if (model->experts == 0)
+        return error_set(SLUICE_ERR_ARGUMENT, "--trace: this model has no experts");
+    sluice_stats(engine, &stats);
+    struct trace_shape shape = {model->layers, model->experts, stats.expert_bytes};
+    struct bench_trace *t = mem_alloc(1, sizeof *t);
+    if (!t)
+        return status;
+    t->experts = model->experts;
+    t->top_k = model->top_k;
+    t->is_used = mem_alloc(t->experts, sizeof *t->is_used);
+    t->record = mem_alloc(t->experts, sizeof *t->record);
+    if (t->is_used && t->record)
+        status = trace_create(path, &shape, &t->writer);
+    if (status == SLUICE_OK)
+        *out = t;
+    else
+        bench_trace_finish(t);
+    return status;
+}
+
+void bench_trace_step(struct bench_trace *t, enum trace_kind kind)
+{
+    flush(t);
+    if (kind == TRACE_MARK) {
+        trace_append(t->writer, &(struct trace_record){.step = t->step, .kind = TRACE_MARK});
+        return;
+    }
+    t->kind = kind;
+    t->step++;
+}
+
+enum sluice_status bench_trace_finish(struct bench_trace *t)
+{
+    if (!t)
+        return SLUICE_OK;
+    enum sluice_status status = SLUICE_OK;
+    if (t->writer) {
+        flush(t);
+        status = trace_finish(t->writer);
+    }
+    mem_free(t->is_used);
+    mem_free(t->record);
+    mem_free(t);
+    return status;
+}
