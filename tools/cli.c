@@ -249,6 +249,18 @@ const char *cli_bytes(uint64_t bytes)
     return text;
 }
 
+// --- files ----------------------------------------------------------------------------------------------------------
+
+const char *cli_cache_folder(char *folder, size_t capacity)
+{
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    bool has_cache = cache && *cache == '/', has_home = home && *home == '/';
+    int length = has_cache  ? snprintf(folder, capacity, "%s/sluice", cache)
+                 : has_home ? snprintf(folder, capacity, "%s/.cache/sluice", home)
+                            : -1;
+    return length >= 0 && (size_t)length < capacity ? folder : NULL;
+}
+
 // --- long work ------------------------------------------------------------------------------------------------------
 
 enum { PROGRESS_INTERVAL_MS = 200 };

@@ -66,6 +66,7 @@ struct cli_engine_options {
     uint32_t sessions; // only `bench` and `plan` have it
     uint32_t context_tokens;
     bool kv_f32;
+    bool recalibrate;
     bool verbose;
 };
 
@@ -80,8 +81,11 @@ cli_parse_function cli_parse_kv; // bool: whether "f32" and not "f16"
         {"io", 0, "MODE", "how to read the drive: auto, uring or pread", cli_parse_text, &(e).io},              \
         {"ctx", 0, "TOKENS", "longest text, prompt and answer together", cli_parse_count, &(e).context_tokens}, \
         {"kv", 0, "TYPE", "number format of the KV cache: f16 (default) or f32", cli_parse_kv, &(e).kv_f32},    \
-        {"activations", 0, "TYPE", "activations in products with quantised weights: q8 (default) or f32", cli_parse_text,     \
-         &(e).activations}, \
+        {"activations",  0,                                                                                     \
+         "TYPE",         "activations in products with quantised weights: q8 (default) or f32",                 \
+         cli_parse_text, &(e).activations},                                                                     \
+        {"recalibrate",   0, NULL, "measure anew which kernel variants are fast on the device", cli_parse_flag, \
+         &(e).recalibrate},                                                                                     \
     {                                                                                                           \
         "verbose", 'v', NULL, "say more about what is done", cli_parse_flag, &(e).verbose                       \
     }
@@ -96,6 +100,12 @@ int cli_fail(enum sluice_status status);
 
 // A number of bytes as people read it: "1.65 GiB". Valid until the fourth next call.
 const char *cli_bytes(uint64_t bytes);
+
+// --- files ----------------------------------------------------------------------------------------------------------
+
+// `folder` = $XDG_CACHE_HOME/sluice, else $HOME/.cache/sluice. NULL if neither is set to an absolute path (or the
+// result is longer than `capacity`): then nothing is kept.
+const char *cli_cache_folder(char *folder, size_t capacity);
 
 // --- long work ------------------------------------------------------------------------------------------------------
 

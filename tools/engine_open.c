@@ -1,5 +1,6 @@
 #include "tools/engine_open.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -50,6 +51,7 @@ enum sluice_status engine_open(const char *path, const struct cli_engine_options
                                struct sluice_engine **engine)
 {
     enum sluice_status status;
+    char cache_folder[PATH_MAX];
     *engine = NULL;
     struct sluice_options open = {
         .device = options->device,
@@ -59,6 +61,8 @@ enum sluice_status engine_open(const char *path, const struct cli_engine_options
         .sessions = options->sessions,
         .context_tokens = options->context_tokens ? options->context_tokens : context_needed,
         .kv = options->kv_f32 ? SLUICE_KV_F32 : SLUICE_KV_F16,
+        .cache_folder = cli_cache_folder(cache_folder, sizeof cache_folder),
+        .recalibrate = options->recalibrate,
         .timestamps = options->verbose,
     };
     TRY(engine_parse_io(options->io, &open.io));

@@ -50,7 +50,6 @@ static enum sluice_status command_create(struct gpu_device *device, struct gpu_c
         return SLUICE_ERR_MEMORY;
     command->device = device;
     TRY(create_handles(command));
-    TRY(timer_command_create(command));
     command->next = device->commands;
     device->commands = command;
     *out = command;
@@ -110,7 +109,11 @@ enum sluice_status gpu_command_begin(struct gpu_device *device, struct gpu_comma
         return vk_error(device, result, "cannot begin a command buffer");
     command->state = COMMAND_RECORDING;
     command_barrier(command);
-    timer_command_begin(command);
+    status = timer_command_begin(command);
+    if (status < 0) {
+        command_recycle(command);
+        return status;
+    }
     *out = command;
     return SLUICE_OK;
 }

@@ -50,4 +50,9 @@ typedef void gpu_time_visit(void *user, const char *label, uint64_t total_ns, ui
 void gpu_times(struct gpu_device *device, gpu_time_visit *visit, void *user);
 void gpu_times_reset(struct gpu_device *device);
 
+// Switches measuring on or off for the commands begun from now on, whatever gpu_device_options said. Returns whether it
+// is on now: not every device has timestamps.
+bool gpu_times_enable(struct gpu_device *device, bool enable);
+bool gpu_times_enabled(const struct gpu_device *device);
+
 #endif

@@ -129,6 +129,12 @@ struct gpu_usage gpu_device_usage(const struct gpu_device *device)
     return device->usage;
 }
 
+void gpu_usage_forget_peaks(struct gpu_device *device)
+{
+    device->usage.device_bytes_max = device->usage.device_bytes;
+    device->usage.host_bytes_max = device->usage.host_bytes;
+}
+
 uint64_t gpu_tick_last(const struct gpu_device *device)
 {
     return device->tick_last;

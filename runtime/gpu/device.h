@@ -24,7 +24,10 @@ struct gpu_device_options {
 // What the driver reports, after quirks.
 struct gpu_caps {
     char device_name[256];
-    char driver_name[256];       // driver and version, for reports
+    char driver_name[256]; // driver and version, for reports
+    // What tells this device and this driver from all others: for caches.
+    uint8_t device_uuid[16], driver_uuid[16];
+    uint32_t driver_version;
     bool is_software;            // a CPU implementation such as llvmpipe
     bool integrated;             // shares memory with the host
     bool can_import;             // anonymous host memory can be imported (VK_EXT_external_memory_host)
@@ -65,6 +68,9 @@ struct gpu_usage {
     uint64_t wait_cpu_ns; // processor time of that: polling
 };
 struct gpu_usage gpu_device_usage(const struct gpu_device *device);
+
+// "At most so far" begins anew: after work at start-up whose memory was given back.
+void gpu_usage_forget_peaks(struct gpu_device *device);
 
 // The tick of the last submission, and the last one known to be complete.
 uint64_t gpu_tick_last(const struct gpu_device *device);

@@ -210,6 +210,9 @@ void device_caps_fill(struct gpu_caps *caps, VkPhysicalDevice physical, const st
     const VkPhysicalDeviceLimits *limits = &p.core.properties.limits;
     snprintf(caps->device_name, sizeof caps->device_name, "%s", p.core.properties.deviceName);
     snprintf(caps->driver_name, sizeof caps->driver_name, "%.100s %.100s", p.v12.driverName, p.v12.driverInfo);
+    memcpy(caps->device_uuid, p.v11.deviceUUID, sizeof caps->device_uuid);
+    memcpy(caps->driver_uuid, p.v11.driverUUID, sizeof caps->driver_uuid);
+    caps->driver_version = p.core.properties.driverVersion;
     caps->is_software = p.core.properties.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU;
     caps->integrated = p.core.properties.deviceType == VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU || caps->is_software;
     caps->can_import =

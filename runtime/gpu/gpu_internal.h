@@ -81,7 +81,7 @@ struct gpu_timer_entry {
 };
 
 struct gpu_timers {
-    bool enabled;
+    bool possible, enabled;
     double period_ns;
     uint64_t mask; // valid bits of a timestamp
     struct gpu_timer_entry *entries;
@@ -162,7 +162,8 @@ struct gpu_command {
     struct hazard_tracker hazards;
     struct error_record failure; // the first one while recording; status SLUICE_OK: none
     const char *label;
-    VkQueryPool queries;            // COMMAND_SAMPLES_MAX + 1 timestamps; none without timers
+    bool timed;                     // what is being recorded is measured
+    VkQueryPool queries;            // COMMAND_SAMPLES_MAX + 1 timestamps; made when first needed
     struct command_sample *samples; // [sample_count]
     unsigned sample_count;
 };
@@ -180,8 +181,7 @@ void command_barrier(struct gpu_command *command);
 void timers_init(struct gpu_timers *timers, const struct device_support *support, bool wanted);
 void timers_finish(struct gpu_timers *timers);
 
-enum sluice_status timer_command_create(struct gpu_command *command);
-void timer_command_begin(struct gpu_command *command);
+enum sluice_status timer_command_begin(struct gpu_command *command);
 // Records a timestamp behind the operation that was just recorded.
 void timer_command_sample(struct gpu_command *command, const char *kernel);
 // Adds the samples of a command whose tick is complete to the device's timers.

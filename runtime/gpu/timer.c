@@ -10,6 +10,7 @@
 void timers_init(struct gpu_timers *timers, const struct device_support *support, bool wanted)
 {
     uint32_t bits = support->timestamp_bits;
+    timers->possible = bits > 0;
     timers->enabled = wanted && bits > 0;
     timers->period_ns = (double)support->properties.limits.timestampPeriod;
     timers->mask = bits < 64 ? (UINT64_C(1) << bits) - 1 : UINT64_MAX;
@@ -23,17 +24,26 @@ void timers_finish(struct gpu_timers *timers)
     mem_free(timers->entries);
 }
 
+bool gpu_times_enable(struct gpu_device *device, bool enable)
+{
+    device->timers.enabled = enable && device->timers.possible;
+    return device->timers.enabled;
+}
+
+bool gpu_times_enabled(const struct gpu_device *device)
+{
+    return device->timers.enabled;
+}
+
 void gpu_times_reset(struct gpu_device *device)
 {
     gpu_times(device, NULL, NULL);
     device->timers.count = 0;
 }
 
-enum sluice_status timer_command_create(struct gpu_command *command)
+static enum sluice_status create_queries(struct gpu_command *command)
 {
     struct gpu_device *device = command->device;
-    if (!device->timers.enabled)
-        return SLUICE_OK;
     command->samples = mem_alloc(COMMAND_SAMPLES_MAX, sizeof *command->samples);
     if (!command->samples)
         return SLUICE_ERR_MEMORY;
@@ -41,7 +51,11 @@ enum sluice_status timer_command_create(struct gpu_command *command)
                                   .queryType = VK_QUERY_TYPE_TIMESTAMP,
                                   .queryCount = COMMAND_SAMPLES_MAX + 1};
     VkResult result = vkCreateQueryPool(device->handle, &info, NULL, &command->queries);
-    return result < 0 ? vk_error(device, result, "cannot create a query pool") : SLUICE_OK;
+    if (result >= 0)
+        return SLUICE_OK;
+    mem_free(command->samples);
+    command->samples = NULL;
+    return vk_error(device, result, "cannot create a query pool");
 }
 
 static void write_timestamp(struct gpu_command *command, uint32_t index)
@@ -49,18 +63,23 @@ static void write_timestamp(struct gpu_command *command, uint32_t index)
     vkCmdWriteTimestamp(command->handle, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, command->queries, index);
 }
 
-void timer_command_begin(struct gpu_command *command)
+enum sluice_status timer_command_begin(struct gpu_command *command)
 {
-    if (!command->queries)
-        return;
+    command->timed = command->device->timers.enabled;
+    if (!command->timed)
+        return SLUICE_OK;
+    enum sluice_status status = command->queries ? SLUICE_OK : create_queries(command);
+    if (status < 0)
+        return status;
     vkCmdResetQueryPool(command->handle, command->queries, 0, COMMAND_SAMPLES_MAX + 1);
     write_timestamp(command, 0);
+    return SLUICE_OK;
 }
 
 // Operations beyond COMMAND_SAMPLES_MAX in one command are not measured.
 void timer_command_sample(struct gpu_command *command, const char *kernel)
 {
-    if (!command->queries || command->sample_count == COMMAND_SAMPLES_MAX)
+    if (!command->timed || command->sample_count == COMMAND_SAMPLES_MAX)
         return;
     command->samples[command->sample_count++] = (struct command_sample){.kernel = kernel, .label = command->label};
     write_timestamp(command, command->sample_count);

@@ -221,7 +221,12 @@ enum sluice_status engine_open_hooked(const char *path, const struct sluice_opti
         .no_import = hooks->no_import,
     };
     TRY(gpu_device_create(&device, &e->device));
-    TRY(ops_create(e->device, &e->ops));
+    struct ops_options ops = {
+        .cache_folder = options->cache_folder,
+        .recalibrate = options->recalibrate,
+        .hooks = &e->hooks.ops,
+    };
+    TRY(ops_create(e->device, &ops, &e->ops));
     TRY(plan_memory(e, &plan));
     TRY(allocate(e, &plan));
     sluice_stats_reset(e);

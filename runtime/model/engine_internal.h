@@ -9,6 +9,7 @@
 #include "runtime/model/routing_model.h"
 #include "runtime/model/scratch.h"
 #include "runtime/model/weights.h"
+#include "runtime/ops/ops.h"
 #include "runtime/sluice.h"
 
 struct sluice_session {
@@ -27,6 +28,7 @@ struct engine_hooks {
     uint64_t max_buffer_bytes;          // largest buffer and binding the device is said to have
     bool no_import;                     // host memory cannot be imported into the device
     const struct reader_faults *faults; // of the drive; must outlive the engine
+    struct ops_hooks ops;
 };
 
 // sluice_open in a changed world.

@@ -73,7 +73,7 @@ static void dispatch_blocks(struct ops *ops, struct gpu_command *cmd, const stru
 
 void matmul_job_dispatch(struct ops *ops, struct gpu_command *cmd, const struct matmul_job *job)
 {
-    const struct matmul_tuning *tuning = &ops->matmul;
+    const struct matmul_tuning *tuning = &ops->tuning.matmul;
     bool q8 = uses_q8(job->type, job->x);
     check_shape(job, q8);
     bool grouped = job->row_list != MATMUL_DENSE;

@@ -1,14 +1,100 @@
-#include "runtime/base/mem.h"
-#include "runtime/ops/ops_internal.h"
+#include <stdio.h>
 
-enum sluice_status ops_create(struct gpu_device *device, struct ops **ops_out)
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "runtime/base/mem.h"
+#include "runtime/ops/calibrate.h"
+#include "runtime/ops/ops_internal.h"
+#include "runtime/ops/self_test.h"
+#include "runtime/ops/tuning_file.h"
+
+// SLUICE_PENDING: nothing valid is kept.
+static enum sluice_status load(struct ops *ops, const struct ops_options *options, uint32_t *failed)
+{
+    if (!options->cache_folder || options->recalibrate)
+        return SLUICE_PENDING;
+    enum sluice_status status = tuning_file_load(options->cache_folder, ops->caps, &ops->tuning, failed);
+    if (status == SLUICE_ERR_FORMAT)
+        log_message(LOG_DEBUG, "%s; calibrating anew", error_message());
+    return status == SLUICE_OK || status == SLUICE_ERR_MEMORY ? status : SLUICE_PENDING;
+}
+
+static void save(const struct ops *ops, const struct ops_options *options, uint32_t failed)
+{
+    if (options->cache_folder && tuning_file_save(options->cache_folder, ops->caps, &ops->tuning, failed) < 0)
+        log_message(LOG_DEBUG, "%s; the calibration is not kept", error_message());
+}
+
+static enum sluice_status measure(struct ops *ops, const struct ops_hooks *hooks, uint32_t *failed)
+{
+    enum sluice_status status;
+    uint32_t measured;
+    uint64_t start_ns = clock_ns();
+    TRY(self_test_run(ops, (1u << TUNING_PATH_COUNT) - 1, hooks, failed));
+    uint64_t tested_ns = clock_ns();
+    tuning_without(&ops->tuning, *failed);
+    TRY(calibrate(ops, *failed, &measured));
+    log_message(LOG_DEBUG, "self-test %.2f s, calibration of %u choices %.2f s", (double)(tested_ns - start_ns) * 1e-9,
+                measured, (double)(clock_ns() - tested_ns) * 1e-9);
+fail:
+    return status;
+}
+
+static void log_tuning(const struct ops *ops)
+{
+    char text[512];
+    size_t length = 0;
+    uint32_t count;
+    struct tuning copy = ops->tuning;
+    const struct tuning_knob *knobs = tuning_knobs(ops->caps, &count);
+    text[0] = '\0';
+    for (uint32_t i = 0; i < count && length < sizeof text; i++) {
+        const uint32_t *values = tuning_knob_values(&knobs[i], &copy);
+        length += (size_t)snprintf(text + length, sizeof text - length, "%s%s", i ? ", " : "", knobs[i].name);
+        for (uint32_t k = 0; k < knobs[i].width && length < sizeof text; k++)
+            length += (size_t)snprintf(text + length, sizeof text - length, " %u", values[k]);
+    }
+    log_message(LOG_DEBUG, "tuning: %s", text);
+}
+
+static enum sluice_status tune(struct ops *ops, const struct ops_options *options)
+{
+    static const struct ops_hooks no_hooks;
+    const struct ops_hooks *hooks = options->hooks ? options->hooks : &no_hooks;
+    if (hooks->as_gpu) {
+        ops->said_caps = *ops->caps;
+        ops->said_caps.is_software = false;
+        ops->caps = &ops->said_caps;
+    }
+    enum sluice_status status;
+    uint32_t failed = 0;
+    ops->tuning = tuning_default(ops->caps);
+    TRY(load(ops, options, &failed));
+    if (status == SLUICE_PENDING) {
+        TRY(measure(ops, hooks, &failed));
+        save(ops, options, failed);
+    }
+    tuning_without(&ops->tuning, failed);
+    for (uint32_t path = 1; path < 1u << TUNING_PATH_COUNT; path <<= 1)
+        if (failed & path)
+            log_message(LOG_WARNING, "%s (%s) computes %s wrongly: they are not used", ops->caps->device_name,
+                        ops->caps->driver_name, tuning_path_name(path));
+    if (hooks->adjust)
+        hooks->adjust(ops->caps, &ops->tuning);
+    log_tuning(ops);
+    return SLUICE_OK;
+fail:
+    return status;
+}
+
+enum sluice_status ops_create(struct gpu_device *device, const struct ops_options *options, struct ops **ops_out)
 {
     struct ops *ops = mem_alloc(1, sizeof *ops);
     if (!ops)
         return SLUICE_ERR_MEMORY;
     ops->device = device;
     ops->caps = gpu_device_caps(device);
-    enum sluice_status status = matmul_tune(ops);
+    enum sluice_status status = tune(ops, options ? options : &(struct ops_options){.cache_folder = NULL});
     if (status < 0) {
         ops_destroy(ops);
         return status;

@@ -11,8 +11,28 @@
 #include "runtime/ops/tensor.h"
 
 struct ops; // the device and its tuning
+struct tuning;
 
-enum sluice_status ops_create(struct gpu_device *device, struct ops **ops);
+// What tests change about the world; zero: nothing.
+struct ops_hooks {
+    bool as_gpu;                                                        // a software device is treated like a GPU
+    bool plain_is_wrong;                                                // the self-test sees wrong results
+    uint32_t wrong_paths;                                               // the same for these: mask of enum tuning_path
+    void (*adjust)(const struct gpu_caps *caps, struct tuning *tuning); // has the last word; NULL: nobody has
+};
+
+struct ops_options {
+    // Where the choices for this device and driver are kept, made when needed; NULL: nowhere. What is there and is not
+    // valid is made anew; what cannot be written is made again next time.
+    const char *cache_folder;
+    bool recalibrate;              // do not look at what is there
+    const struct ops_hooks *hooks; // NULL: none
+};
+
+// Chooses how kernels are specialised: see tuning.h. Where nothing valid is kept, tests the device with known answers
+// and calibrates, in less than a second besides compiling; paths that gave a wrong answer are not used, which a
+// warning says. `options` may be NULL. Errors: SLUICE_ERR_DEVICE (wrong answers on the plain paths, too).
+enum sluice_status ops_create(struct gpu_device *device, const struct ops_options *options, struct ops **ops);
 void ops_destroy(struct ops *ops);
 
 // --- rows and norms -------------------------------------------------------------------------------------------------

@@ -4,27 +4,14 @@
 
 #include "runtime/base/check.h"
 #include "runtime/ops/ops.h"
-
-enum { MATMUL_COLUMN_CHOICES = 4, MATMUL_SLICES_MAX = 8 };
-
-// How matmul.comp is specialised on this device. Results do not depend on it.
-struct matmul_tuning {
-    uint32_t lanes, rows_per_lane; // their product is a multiple of 32
-    // Rising counts of columns, 0 ends a list: [x in f32, in 8 bits][one matrix, a pair].
-    uint32_t columns[2][2][MATMUL_COLUMN_CHOICES];
-    uint32_t slice_columns_max; // up to so many columns at once the slices of a row go to different lanes
-    bool integer_dot, unrolled;
-    bool read_ahead; // touch the next weights
-};
+#include "runtime/ops/tuning.h"
 
 struct ops {
     struct gpu_device *device;   // not owned
-    const struct gpu_caps *caps; // of `device`
-    struct matmul_tuning matmul;
+    const struct gpu_caps *caps; // of `device`, or said_caps
+    struct gpu_caps said_caps;   // what a test says they are
+    struct tuning tuning;
 };
-
-// Sets ops->matmul; everything else in `ops` is there. On a software driver it measures, for some tens of milliseconds.
-enum sluice_status matmul_tune(struct ops *ops);
 
 // One dispatch: the kernel, what it is bound to, and its grid in workgroups.
 struct ops_dispatch {

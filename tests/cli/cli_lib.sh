@@ -13,6 +13,9 @@ clean_up() {
 }
 trap clean_up EXIT
 cd "$work" || exit 1
+# Not the user's cache; but the driver's own stays where it is, or every test would compile all kernels.
+export MESA_SHADER_CACHE_DIR="${MESA_SHADER_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}}"
+export XDG_CACHE_HOME=$work/cache
 
 fail() {
     echo "FAILED: $*" >&2

@@ -65,6 +65,13 @@ void fixture_container(const char *config, uint64_t seed, enum quant_type type, 
         .source = checkpoint, .output = path, .recipe = model_recipe_default(type), .program = "test", .threads = 2}));
 }
 
+const char *fixture_cache(void)
+{
+    static char folder[sizeof directory + 8];
+    snprintf(folder, sizeof folder, "%s/cache", directory);
+    return have_directory ? folder : NULL;
+}
+
 void fixture_remove(void)
 {
     char command[4096];
@@ -159,6 +166,8 @@ void outcome_compute(const char *path, const int32_t *ids, uint32_t count, const
     struct sluice_options open = options->engine;
     if (!open.context_tokens)
         open.context_tokens = count + options->greedy_count;
+    if (!open.cache_folder)
+        open.cache_folder = fixture_cache();
     require_ok(engine_open_hooked(path, &open, &options->hooks, &engine));
     const struct sluice_model *model = sluice_engine_model(engine);
     outcome_init(outcome, model, count, options->greedy_count);

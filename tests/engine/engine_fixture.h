@@ -12,6 +12,9 @@
 void fixture_container(const char *config, uint64_t seed, enum quant_type type, char *path);
 void fixture_remove(void);
 
+// A cache folder beside them, so that the device is calibrated once per program; NULL before the first container.
+const char *fixture_cache(void);
+
 // The text of a file, NUL-terminated, to be released with mem_free. Fails the test if it cannot be read.
 char *fixture_text(const char *path);
 

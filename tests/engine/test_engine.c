@@ -220,7 +220,7 @@ static void test_cancelled_prefill_leaves_an_empty_session(void **state)
 static void test_every_allocation_of_open_can_fail(void **state)
 {
     (void)state;
-    struct sluice_options open = {.context_tokens = 64};
+    struct sluice_options open = {.context_tokens = 64, .cache_folder = fixture_cache()};
     for (uint64_t i = 0;; i += 1 + i / 16) {
         struct sluice_engine *engine;
         mem_fail_at(i);

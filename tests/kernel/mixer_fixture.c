@@ -29,7 +29,7 @@ int mixer_group_setup(void **state)
         exit(77);
     }
     if (gpu_device_create(&(struct gpu_device_options){0}, &device) != SLUICE_OK ||
-        ops_create(device, &mixer_ops) != SLUICE_OK) {
+        ops_create(device, NULL, &mixer_ops) != SLUICE_OK) {
         fprintf(stderr, "%s\n", error_message());
         return -1;
     }

@@ -62,7 +62,7 @@ static void integer_kernels_give_the_same_bits_in_a_gpus_variant(void **state)
     // What a GPU runs is specialised otherwise than what a software driver runs.
     (void)state;
     struct ops ops = *mixer_ops;
-    ops.matmul = (struct matmul_tuning){
+    ops.tuning.matmul = (struct matmul_tuning){
         .lanes = 64, .rows_per_lane = 1, .columns = {{{4}}, {{8}}}, .integer_dot = true, .unrolled = true};
     for (size_t i = 0; i < sizeof expected / sizeof *expected; i++)
         check_digest(&ops, &expected[i]);

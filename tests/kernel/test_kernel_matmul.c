@@ -163,7 +163,7 @@ static void expect_same_with(const struct matmul_tuning *tuning, const struct ma
                              struct gpu_range want)
 {
     struct ops ops = *mixer_ops;
-    ops.matmul = *tuning;
+    ops.tuning.matmul = *tuning;
     assert_same_floats("tuning", buffer_data(want), buffer_data(matmul_run(&ops, &m->tensor, x)),
                        (size_t)x->n * m->tensor.rows);
 }

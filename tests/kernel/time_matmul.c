@@ -256,9 +256,9 @@ int main(int argc, char **argv)
     struct bench b;
     const char *name = argc > 1 && *argv[1] ? argv[1] : NULL;
     require(gpu_device_create(&(struct gpu_device_options){.name = name}, &b.device));
-    require(ops_create(b.device, &b.ops));
+    require(ops_create(b.device, NULL, &b.ops));
     printf("%s, %s ahead\n", gpu_device_caps(b.device)->device_name,
-           b.ops->matmul.read_ahead ? "reading" : "not reading");
+           b.ops->tuning.matmul.read_ahead ? "reading" : "not reading");
     print_read_roof();
     uint32_t only_n = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : 0;
     b.repeats = argc > 4 ? (unsigned)strtoul(argv[4], NULL, 10) : 5;

@@ -206,7 +206,7 @@ static struct job attend_job(const char *name, void (*record)(struct gpu_command
 int main(int argc, char **argv)
 {
     require(gpu_device_create(&(struct gpu_device_options){.name = argc > 2 ? argv[2] : NULL}, &device));
-    require(ops_create(device, &ops));
+    require(ops_create(device, NULL, &ops));
     printf("%s\n", gpu_device_caps(device)->device_name);
     for (int i = 0; i < BUFFER_COUNT; i++)
         buffers[i] = buffer_make((enum buffer)i);

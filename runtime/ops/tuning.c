@@ -1,0 +1,92 @@
+#include "runtime/ops/tuning.h"
+
+#include <string.h>
+
+#include "runtime/base/check.h"
+
+// A software driver runs 8 lanes at a time and pays about as much for reading one value of x as for dozens of
+// multiplications, so there each lane takes several rows; it also compiles long stretches of code slowly and badly, so
+// loops stay rolled, variants few and columns at most 4. GPUs read x through the scalar or constant path and want all
+// their lanes on different rows. With 8 columns in f32 AMD's compiler runs out of scalar registers.
+static struct matmul_tuning matmul_default(const struct gpu_caps *caps)
+{
+    if (caps->is_software)
+        return (struct matmul_tuning){
+            .lanes = 8, .rows_per_lane = 4, .columns = {{{1, 4}, {1, 2}}, {{1, 2, 4}, {1, 2, 4}}}};
+    uint32_t lanes = caps->subgroup_size > 32 ? 64 : 32;
+    bool slices_fit = lanes * MATMUL_SLICES_MAX <= caps->max_invocations;
+    return (struct matmul_tuning){.lanes = lanes,
+                                  .rows_per_lane = 1,
+                                  .columns = {{{1, 2, 4}, {1, 2, 4}}, {{1, 2, 4, 8}, {1, 2, 4, 8}}},
+                                  .slice_columns_max = slices_fit ? 4 : 0,
+                                  .integer_dot = true,
+                                  .unrolled = true};
+}
+
+struct tuning tuning_default(const struct gpu_caps *caps)
+{
+    return (struct tuning){.matmul = matmul_default(caps)};
+}
+
+const char *tuning_path_name(uint32_t path)
+{
+    return path == TUNING_PATH_INTEGER_DOT ? "integer dot products" : "sums in slices";
+}
+
+uint32_t tuning_paths(const struct tuning *t)
+{
+    return (t->matmul.integer_dot ? TUNING_PATH_INTEGER_DOT : 0u) |
+           (t->matmul.slice_columns_max ? TUNING_PATH_SLICES : 0u);
+}
+
+void tuning_without(struct tuning *t, uint32_t mask)
+{
+    if (mask & TUNING_PATH_INTEGER_DOT)
+        t->matmul.integer_dot = false;
+    if (mask & TUNING_PATH_SLICES)
+        t->matmul.slice_columns_max = 0;
+}
+
+bool tuning_is_valid(const struct tuning *t, const struct gpu_caps *caps)
+{
+    const struct matmul_tuning *m = &t->matmul;
+    uint32_t slice_lanes = m->slice_columns_max ? MATMUL_SLICES_MAX : 1;
+    return m->lanes > 0 && m->rows_per_lane > 0 && m->lanes * m->rows_per_lane % 32 == 0 &&
+           m->lanes * slice_lanes <= caps->max_invocations;
+}
+
+// --- knobs ----------------------------------------------------------------------------------------------------------
+
+#define MEMBER(member) offsetof(struct tuning, member), sizeof(((struct tuning *)0)->member) / 4
+
+// Some software drivers' loads by lane keep the processor from fetching ahead, and touching the next weights makes them
+// much faster; others lose by it.
+static const struct tuning_knob knobs_software[] = {
+    {"matmul.read_ahead", MEMBER(matmul.read_ahead), 2, TUNING_TRIAL_VECTOR, {{0}, {1}}},
+};
+
+// The first is how a workgroup covers rows: lanes and rows per lane.
+static const struct tuning_knob knobs_gpu[] = {
+    {"matmul.lanes",
+     offsetof(struct tuning, matmul.lanes),
+     2,
+     4,
+     TUNING_TRIAL_VECTOR | TUNING_TRIAL_MATRIX,
+     {{32, 1}, {64, 1}, {32, 2}, {64, 2}}},
+    {"matmul.slice_columns_max", MEMBER(matmul.slice_columns_max), 3, TUNING_TRIAL_VECTOR, {{0}, {1}, {4}}},
+    {"matmul.unrolled", MEMBER(matmul.unrolled), 2, TUNING_TRIAL_VECTOR | TUNING_TRIAL_MATRIX, {{0}, {1}}},
+    {"matmul.integer_dot", MEMBER(matmul.integer_dot), 2, TUNING_TRIAL_VECTOR | TUNING_TRIAL_MATRIX, {{0}, {1}}},
+    {"matmul.columns_q8", MEMBER(matmul.columns[1][0]), 2, TUNING_TRIAL_MATRIX, {{1, 2, 4}, {1, 2, 4, 8}}},
+};
+
+const struct tuning_knob *tuning_knobs(const struct gpu_caps *caps, uint32_t *count)
+{
+    *count = caps->is_software ? sizeof knobs_software / sizeof *knobs_software : sizeof knobs_gpu / sizeof *knobs_gpu;
+    return caps->is_software ? knobs_software : knobs_gpu;
+}
+
+uint32_t *tuning_knob_values(const struct tuning_knob *knob, struct tuning *tuning)
+{
+    CHECK(knob->offset + 4 * knob->width <= sizeof *tuning);
+    return (uint32_t *)(void *)((char *)tuning + knob->offset);
+}

@@ -1,0 +1,75 @@
+// How kernels are specialised on a device: one table of choices.
+//
+// What a device reports gives the start (tuning_default). A known-answer test (self_test.h) takes out the optional
+// paths that a driver computes wrongly; a short calibration (calibrate.h) then measures the choices of the list of
+// knobs. Results do not depend on any choice here, bit for bit, except where a comment says so; those are not measured
+// but follow from what the device reports, so that a device and driver always round alike.
+#ifndef SLUICE_OPS_TUNING_H
+#define SLUICE_OPS_TUNING_H
+
+#include <stddef.h>
+
+#include "runtime/gpu/device.h"
+
+enum { MATMUL_COLUMN_CHOICES = 4, MATMUL_SLICES_MAX = 8, MATMUL_COLUMNS_MAX = 8 };
+
+// matmul.comp. Members are 32 bits each, so that a knob can name them.
+struct matmul_tuning {
+    uint32_t lanes, rows_per_lane; // their product is a multiple of 32
+    // Rising counts of columns, 0 ends a list: [x in f32, in 8 bits][one matrix, a pair].
+    uint32_t columns[2][2][MATMUL_COLUMN_CHOICES];
+    uint32_t slice_columns_max; // up to so many columns at once the slices of a row go to different lanes
+    uint32_t integer_dot;       // bool: the dot product instruction
+    uint32_t unrolled;          // bool
+    uint32_t read_ahead;        // bool: touch the next weights
+};
+
+struct tuning {
+    struct matmul_tuning matmul;
+};
+
+// Paths that a device may lack or compute wrongly. Bits of a mask.
+enum tuning_path {
+    TUNING_PATH_INTEGER_DOT = 1 << 0, // SPV_KHR_integer_dot_product
+    TUNING_PATH_SLICES = 1 << 1,      // a row's slices on different subgroups, joined in shared memory
+};
+enum { TUNING_PATH_COUNT = 2 };
+// "integer dot products" and the like; `path` is one bit.
+const char *tuning_path_name(uint32_t path);
+
+// By what the device reports: kind, width of subgroups, size of workgroups.
+struct tuning tuning_default(const struct gpu_caps *caps);
+
+// The paths that a tuning uses, and the same tuning without those of `mask`.
+uint32_t tuning_paths(const struct tuning *tuning);
+void tuning_without(struct tuning *tuning, uint32_t mask);
+
+// Whether the kernels can be specialised so on this device.
+bool tuning_is_valid(const struct tuning *tuning, const struct gpu_caps *caps);
+
+// --- what is measured -----------------------------------------------------------------------------------------------
+
+// Work that calibration times.
+enum tuning_trial {
+    TUNING_TRIAL_VECTOR = 1 << 0, // weights times one row of activations, as in decode; larger than the caches
+    TUNING_TRIAL_MATRIX = 1 << 1, // times many rows, as in prefill
+};
+
+enum { TUNING_KNOB_WIDTH_MAX = 4, TUNING_KNOB_CHOICES_MAX = 6 };
+
+// One choice to be measured: `width` neighbouring members of struct tuning, and the values that they may have.
+struct tuning_knob {
+    const char *name;
+    size_t offset; // of a uint32_t in struct tuning
+    uint32_t width, choice_count;
+    uint32_t trials; // mask: what decides
+    uint32_t choices[TUNING_KNOB_CHOICES_MAX][TUNING_KNOB_WIDTH_MAX];
+};
+
+// The knobs of a kind of device. Adding one is adding a row to the table in tuning.c.
+const struct tuning_knob *tuning_knobs(const struct gpu_caps *caps, uint32_t *count);
+
+// The members that a knob turns.
+uint32_t *tuning_knob_values(const struct tuning_knob *knob, struct tuning *tuning);
+
+#endif
