@@ -136,7 +136,7 @@ stage_compilers() {
     if [ -n "${CI-}" ]; then
         cat build/compilers.log # the table belongs into CI's log
     else
-        grep -E '^==|<--|variants, |offline-compile|shader_stats' build/compilers.log
+        grep -E '^==|^<--|variants, |offline-compile:|shader_stats' build/compilers.log
         echo "(the whole table: build/compilers.log)"
     fi
     [ $status -ne 77 ] || note=", skipped: this Mesa has no AMD compiler without hardware"

@@ -1,48 +1,214 @@
 #!/bin/bash
-# What AMD's compiler makes of every shader variant, without AMD hardware: Mesa's RADV compiles for a named chip when
-# RADV_FORCE_FAMILY is set (its "null winsys"; Mesa 22.3 of Debian 12 and 25.0 of Debian 13 have it, 26 does not).
+# What the shader compilers of real graphics cards make of every kernel, without a card: instructions, registers, spills,
+# shared memory, occupancy, instructions per weight. README.md explains the columns and has the latest figures.
 #
-#   tools/offline-compile/run.sh BUILD_DIR
+#   tools/offline-compile/run.sh BUILD_DIR [--sid TREE] [--list FILE] [--update-ceilings] [TARGET...]
 #
-# Prints a table for RDNA 2 and RDNA 3. Fails if a variant does not compile, spills registers, uses scratch memory or
-# needs more than 32 KiB of shared memory. Exit status 77: no such driver here.
+# Targets, by default all that are possible:
+#   rdna2 rdna3              the system's Mesa (RADV)
+#   rdna4                    the system's Mesa if it knows the chip, else Mesa of Debian 12's backports, downloaded once into
+#                            BUILD_DIR/offline/backports
+#   sid-rdna2 sid-rdna3 sid-rdna4 sid-a770 sid-b580 sid-ampere sid-ada sid-blackwell
+#                            with --sid: a Debian sid tree (debootstrap) with mesa-vulkan-drivers and mesa-drm-shim
+#
+# Fails if a variant does not compile, spills registers, uses scratch memory, needs more than 32 KiB of shared memory or
+# goes over its ceiling in ceilings.txt. --update-ceilings writes that file anew instead, for the targets that ran.
+# --list takes another list of variants than the build's (see shader_stats.c) and compares with no ceilings.
+# Exit status 77: there is no driver here that can do this. A target that cannot run is named at the end.
 set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
 
-build=${1:?usage: tools/offline-compile/run.sh BUILD_DIR}
+usage() {
+    sed -n '2,18s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+}
+
+[ $# -ge 1 ] && [ -d "$1" ] || usage
+build=$(cd "$1" && pwd)
+shift
+sid='' list=$build/shaders/spv/variants.txt report=(--ceilings "$here/ceilings.txt") targets=()
+while [ $# -gt 0 ]; do
+    case $1 in
+    --sid) sid=$(cd "$2" && pwd) && shift ;;
+    --list) list=$(realpath "$2") report=() && shift ;;
+    --update-ceilings) report+=(--update) ;;
+    -*) usage ;;
+    *) targets+=("$1") ;;
+    esac
+    shift
+done
+if [ ${#targets[@]} -eq 0 ]; then
+    targets=(rdna2 rdna3 rdna4)
+    [ -z "$sid" ] || targets+=(sid-rdna2 sid-rdna3 sid-rdna4 sid-a770 sid-b580 sid-ampere sid-ada sid-blackwell)
+fi
+
 program=$build/tools/offline-compile/shader_stats
-variants=$build/shaders/spv/variants.txt
-for file in "$program" "$variants"; do
+for file in "$program" "$list"; do
     [ -e "$file" ] || {
         echo "offline-compile: there is no $file; build first" >&2
         exit 1
     }
 done
-driver=$(find /usr/share/vulkan/icd.d /usr/local/share/vulkan/icd.d -name 'radeon_icd*.json' 2>/dev/null | head -n 1) || true
-[ -n "$driver" ] || {
-    echo "offline-compile: RADV is not installed" >&2
-    exit 77
+out=$build/offline
+mkdir -p "$out"
+
+# ---- drivers
+
+# copy_icd TREE NAME: the tree's description of driver NAME, with the library's whole path.
+copy_icd() {
+    local from
+    from=$(find "$1/usr/share/vulkan/icd.d" -name "$2_icd*.json" 2>/dev/null | head -n 1) || true
+    [ -n "$from" ] || return 77
+    sed "s|\"library_path\": \".*libvulkan|\"library_path\": \"$1/usr/lib/x86_64-linux-gnu/libvulkan|" "$from"
 }
 
-# for_chip NAME ALIAS...: the first of the chip's names that this Mesa knows.
-for_chip() {
-    local chip status
-    for chip; do
-        status=0
-        echo "== $chip"
-        env -u VK_INSTANCE_LAYERS RADV_FORCE_FAMILY="$chip" VK_DRIVER_FILES="$driver" VK_ICD_FILENAMES="$driver" \
-            MESA_SHADER_CACHE_DISABLE=true "$program" "$variants" || status=$?
-        [ $status -eq 77 ] || break
-    done
+# Extracts Mesa of Debian 12's backports next to the system's: nothing is installed. The mirror is the one that this
+# machine's apt uses.
+fetch_backports() {
+    local cache=$out/backports site
+    [ ! -e "$cache/complete" ] || return 0
+    command -v apt-get >/dev/null && command -v dpkg >/dev/null || return 77
+    site=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Codename: bookworm' 2>/dev/null | head -n 1) || true
+    [ -n "$site" ] || return 77
+    rm -rf "$cache"
+    mkdir -p "$cache/state/lists/partial" "$cache/cache/archives/partial" "$cache/tree" "$cache/none"
+    echo "deb $site bookworm-backports main" >"$cache/sources.list"
+    cat >"$cache/apt.conf" <<END
+Dir::State "$cache/state";
+Dir::Cache "$cache/cache";
+Dir::Etc::sourcelist "$cache/sources.list";
+Dir::Etc::sourceparts "$cache/none";
+Dir::Etc::preferences "$cache/none/preferences";
+Dir::Etc::preferencesparts "$cache/none";
+Acquire::Languages "none";
+APT::Sandbox::User "";
+END
+    (
+        cd "$cache"
+        export APT_CONFIG=$cache/apt.conf
+        timeout 120 apt-get -qq update
+        timeout 120 apt-get -qq download mesa-vulkan-drivers/bookworm-backports libdrm2/bookworm-backports \
+            libdrm-amdgpu1/bookworm-backports
+        for package in *.deb; do
+            dpkg -x "$package" tree
+        done
+        rm -rf ./*.deb cache state
+    ) >"$cache/log" 2>&1 || return 77
+    touch "$cache/complete"
+}
+
+# with_system FAMILY COMMAND...: with the system's RADV for a named chip. RADV compiles without hardware when
+# RADV_FORCE_FAMILY is set, up to Mesa 25.
+with_system() {
+    local family=$1 driver
+    shift
+    driver=$(find /usr/share/vulkan/icd.d /usr/local/share/vulkan/icd.d -name 'radeon_icd*.json' 2>/dev/null | head -n 1) || true
+    [ -n "$driver" ] || return 77
+    env RADV_FORCE_FAMILY="$family" VK_DRIVER_FILES="$driver" VK_ICD_FILENAMES="$driver" "$@"
+}
+
+with_backports() {
+    local family=$1
+    shift
+    fetch_backports || return 77
+    copy_icd "$out/backports/tree" radeon >"$out/backports/radeon.json"
+    env RADV_FORCE_FAMILY="$family" VK_DRIVER_FILES="$out/backports/radeon.json" \
+        VK_ICD_FILENAMES="$out/backports/radeon.json" \
+        LD_LIBRARY_PATH="$out/backports/tree/usr/lib/x86_64-linux-gnu" "$@"
+}
+
+# with_sid DRIVER PRELOAD VARIABLE=VALUE COMMAND...: with the C library and the drivers of the sid tree, but without its
+# root: no chroot is needed. PRELOAD stands in for a kernel driver.
+with_sid() {
+    local driver=$1 preload=$2 setting=$3 libraries=$sid/usr/lib/x86_64-linux-gnu
+    shift 3
+    [ -n "$sid" ] && [ -e "$libraries/ld-linux-x86-64.so.2" ] && [ -e "$preload" ] || return 77
+    copy_icd "$sid" "$driver" >"$out/$driver.json" || return 77
+    env "$setting" VK_DRIVER_FILES="$out/$driver.json" "$libraries/ld-linux-x86-64.so.2" --library-path "$libraries" \
+        --preload "$preload" "$@"
+}
+
+with_sid_amd() {
+    with_sid radeon "$sid/usr/lib/x86_64-linux-gnu/libamdgpu_noop_drm_shim.so" "AMDGPU_GPU_ID=$1" "${@:2}"
+}
+
+with_sid_nvidia() {
+    with_sid nouveau "$sid/usr/lib/x86_64-linux-gnu/libnouveau_noop_drm_shim.so" "NOUVEAU_CHIPSET=$1" "${@:2}"
+}
+
+# Mesa keeps at most 19 characters of the node's path: so it is relative, in the target's own working directory.
+with_sid_intel() {
+    local status=0
+    truncate -s 64G i915-node
+    with_sid intel "$build/tools/offline-compile/libi915_device.so" "I915_DEVICE_ID=$1" "${@:2}" || status=$?
+    rm -f i915-node
     return $status
 }
 
-failed=0 found=0
-for chips in "navi21" "gfx1100 navi31"; do
-    status=0
-    # shellcheck disable=SC2086 # several names in one word
-    for_chip $chips || status=$?
-    [ $status -eq 77 ] || found=1
-    [ $status -eq 0 ] || [ $status -eq 77 ] || failed=1
+# is_unknown TARGET STATUS: whether the driver is missing or does not know the chip (then it aborts).
+is_unknown() {
+    [ "$2" -eq 77 ] || grep -q "Unknown family" "$out/$1.log"
+}
+
+# on_target TARGET COMMAND...: exit status 77 if that is not possible here.
+on_target() {
+    local target=$1
+    shift
+    case $target in
+    rdna2) with_system navi21 "$@" ;;
+    rdna3) with_system gfx1100 "$@" || { is_unknown "$target" $? && with_system navi31 "$@"; } ;; # by Mesa's age
+    rdna4) with_system gfx1201 "$@" || { is_unknown "$target" $? && with_backports gfx1201 "$@"; } ;;
+    sid-rdna2) with_sid_amd navi21 "$@" ;;
+    sid-rdna3) with_sid_amd navi31 "$@" ;;
+    sid-rdna4) with_sid_amd gfx1201 "$@" ;;
+    sid-a770) with_sid_intel 0x56a0 "$@" ;;
+    sid-b580) with_sid_intel 0xe20b "$@" ;;
+    sid-ampere) with_sid_nvidia 172 "$@" ;;
+    sid-ada) with_sid_nvidia 192 "$@" ;;
+    sid-blackwell) with_sid_nvidia 1b2 "$@" ;;
+    *) usage ;;
+    esac
+}
+
+# ---- all of it
+
+compile_target() {
+    local target=$1 status=0
+    rm -rf "$out/$target" "$out/$target.tsv"
+    mkdir -p "$out/$target"
+    (
+        cd "$out/$target"
+        on_target "$target" "$program" "$list" "$out/$target" >"$out/$target.tsv" 2>"$out/$target.log"
+    ) || status=$?
+    [ $status -lt 2 ] || ! is_unknown "$target" $status || status=77
+    echo $status >"$out/$target.status"
+}
+
+unset VK_INSTANCE_LAYERS # a validation layer would slow this down by far
+export MESA_SHADER_CACHE_DISABLE=true
+# Two at a time: CI's machines have two processors.
+running=0
+for target in "${targets[@]}"; do
+    compile_target "$target" &
+    running=$((running + 1))
+    [ $running -lt 2 ] || {
+        wait -n
+        running=$((running - 1))
+    }
 done
-[ $found -eq 1 ] || exit 77
+wait
+
+failed=0 done_targets=() missing=()
+for target in "${targets[@]}"; do
+    case $(cat "$out/$target.status") in
+    0 | 1) done_targets+=("$target") ;;
+    77) missing+=("$target") ;;
+    *) failed=1 done_targets+=("$target") ;;
+    esac
+    [ "$(cat "$out/$target.status")" -eq 0 ] || sed "s/^/$target: /" "$out/$target.log" >&2
+done
+[ ${#done_targets[@]} -eq 0 ] ||
+    python3 "$here/report.py" --sources "$here/../.." "${report[@]}" "$out" "${done_targets[@]}" || failed=1
+[ ${#missing[@]} -eq 0 ] || echo "offline-compile: NOT RUN, no driver for it here: ${missing[*]}"
+[ ${#done_targets[@]} -gt 0 ] || [ $failed -eq 1 ] || exit 77
 exit $failed
