@@ -160,11 +160,13 @@ static enum sluice_status refuse(const struct budget *b, uint64_t needed_bytes, 
 
 enum sluice_status budget_check(const struct budget *b)
 {
-    char advice[64] = "";
+    char advice[192] = "";
     uint64_t used = budget_used_bytes(b);
     if (used <= b->limit_bytes)
         return SLUICE_OK;
-    if (b->option)
+    if (b->remedy)
+        snprintf(advice, sizeof advice, "; %s", b->remedy);
+    else if (b->option)
         snprintf(advice, sizeof advice, "; raise %s", b->option);
     return refuse(b, used, advice);
 }
@@ -176,7 +178,7 @@ enum sluice_status budget_check_units(const struct budget *b, const char *noun, 
     uint64_t fitting = budget_fit(b, unit_bytes, wanted);
     if (fitting == wanted && budget_used_bytes(b) <= b->limit_bytes)
         return SLUICE_OK;
-    char advice[160];
+    char advice[256];
     struct budget with_units = *b;
     uint64_t bytes;
     if (__builtin_mul_overflow(unit_bytes, wanted, &bytes))
@@ -187,7 +189,10 @@ enum sluice_status budget_check_units(const struct budget *b, const char *noun, 
     if (fitting >= least && fitting > 0)
         snprintf(advice, sizeof advice, "; possible are at most %" PRIu64 " %s", fitting, noun);
     else
-        snprintf(advice, sizeof advice, "; not even %" PRIu64 " %s fit%s%s", least, noun, b->option ? ": raise " : "",
-                 b->option ? b->option : "");
+        snprintf(advice, sizeof advice, "; not even %" PRIu64 " %s fit%s%s%s", least, noun,
+                 b->remedy || b->option ? ": " : "", !b->remedy && b->option ? "raise " : "",
+                 b->remedy   ? b->remedy
+                 : b->option ? b->option
+                             : "");
     return refuse(&with_units, add_saturated(budget_used_bytes(b), bytes), advice);
 }

@@ -28,6 +28,7 @@ struct budget_item {
 struct budget {
     const char *place;  // "VRAM", not copied
     const char *option; // what the user can change: "--vram"; NULL: nothing. Not copied
+    const char *remedy; // what to say instead of "raise <option>" where it does not fit; NULL: that. Not copied
     uint64_t limit_bytes;
     struct budget_item items[BUDGET_ITEMS_MAX];
     uint32_t item_count;

@@ -42,10 +42,11 @@ enum sluice_routing {
 
 // Zero means "default" everywhere.
 struct sluice_options {
-    const char *device;      // index or part of the name of the Vulkan device; NULL: the best one
-    uint64_t vram_bytes;     // budget of device memory; 0: what the driver reports as free, less a margin
-    uint64_t ram_bytes;      // budget of host memory for experts; 0: only what streaming needs
-    uint32_t slots;          // expert slots on the device in all, at least top-k; 0: as many as the budget allows
+    const char *device;  // index or part of the name of the Vulkan device; NULL: the best one
+    uint64_t vram_bytes; // budget of device memory; 0: what the driver reports as free, less a margin
+    uint64_t ram_bytes;  // budget of host memory for experts; 0: what the system has available, less a margin, or if
+                         // the device's memory is main memory itself only what streaming needs
+    uint32_t slots;      // expert slots on the device in all, at least top-k; 0: as many as the budget allows
     uint32_t context_tokens; // capacity of a session; 0: 8192, at most the model's positions
     uint32_t sessions;       // sessions that can exist at the same time, 1..SLUICE_SESSIONS_MAX; 0: 1
     enum sluice_io io;
@@ -74,6 +75,38 @@ struct sluice_model {
 // and SLUICE_ERR_CHECKSUM (damaged file), SLUICE_ERR_BUDGET (the message says what is needed and what would fit),
 // SLUICE_ERR_DEVICE, SLUICE_ERR_IO.
 enum sluice_status sluice_open(const char *path, const struct sluice_options *options, struct sluice_engine **engine);
+
+// --- the memory plan ------------------------------------------------------------------------------------------------
+
+enum { SLUICE_PLAN_ITEMS_MAX = 8 };
+
+struct sluice_plan_item {
+    const char *name; // a constant
+    uint64_t bytes;
+};
+
+struct sluice_plan_place {
+    uint64_t limit_bytes; // budget; UINT64_MAX: not known
+    uint64_t used_bytes;  // sum of the items
+    struct sluice_plan_item items[SLUICE_PLAN_ITEMS_MAX];
+    uint32_t item_count;
+};
+
+// Where everything will lie.
+struct sluice_plan {
+    struct sluice_plan_place device, host;
+    bool shared;              // device memory is main memory: both places together must fit into what is available
+    uint64_t available_bytes; // of main memory, beside what this process has; UINT64_MAX: not known
+    uint32_t slots_device, slots_host, experts_total;
+    bool host_cache;       // host slots keep experts; else they only pass through
+    uint32_t expert_bytes; // size of one record
+    uint32_t sessions;
+    struct sluice_model model;
+    char device_name[256];
+};
+
+// What sluice_open would allocate with these options, without reading weights. Errors: as sluice_open.
+enum sluice_status sluice_plan(const char *path, const struct sluice_options *options, struct sluice_plan *plan);
 
 // All sessions must be destroyed before. NULL is allowed.
 void sluice_close(struct sluice_engine *engine);
@@ -135,7 +168,7 @@ struct sluice_stats {
     uint64_t expert_hits_device, expert_hits_host, expert_misses; // per use of an expert by a batch
     uint64_t expert_bytes_read;
     uint64_t wait_drive_ns, wait_gpu_ns, reading_ns; // reading_ns: time with at least one read in flight
-    uint64_t io_cpu_ns;       // processor time of the engine's own threads (reading); the caller's thread is not counted
+    uint64_t io_cpu_ns; // processor time of the engine's own threads (reading); the caller's thread is not counted
     uint64_t wait_gpu_cpu_ns; // processor time of the caller's thread within wait_gpu_ns: polling
     uint64_t submits, dispatches, barriers;
     uint64_t device_bytes, device_bytes_max; // device memory now and at most

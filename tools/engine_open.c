@@ -47,13 +47,12 @@ static enum sluice_status parse_routing(const char *text, enum sluice_routing *r
     return error_set(SLUICE_ERR_ARGUMENT, "--routing %s: choose model, uniform or recorded", text);
 }
 
-enum sluice_status engine_open(const char *path, const struct cli_engine_options *options, uint32_t context_needed,
-                               struct sluice_engine **engine)
+enum sluice_status engine_options(const struct cli_engine_options *options, uint32_t context_needed,
+                                  struct sluice_options *out)
 {
     enum sluice_status status;
-    char cache_folder[PATH_MAX];
-    *engine = NULL;
-    struct sluice_options open = {
+    static char cache_folder[PATH_MAX];
+    *out = (struct sluice_options){
         .device = options->device,
         .vram_bytes = options->vram_bytes,
         .ram_bytes = options->ram_bytes,
@@ -65,12 +64,20 @@ enum sluice_status engine_open(const char *path, const struct cli_engine_options
         .recalibrate = options->recalibrate,
         .timestamps = options->verbose,
     };
-    TRY(engine_parse_io(options->io, &open.io));
-    TRY(parse_activations(options->activations, &open.activations));
-    TRY(parse_routing(options->routing, &open.routing));
-    TRY(sluice_open(path, &open, engine));
+    TRY(engine_parse_io(options->io, &out->io));
+    TRY(parse_activations(options->activations, &out->activations));
+    TRY(parse_routing(options->routing, &out->routing));
 fail:
     return status;
+}
+
+enum sluice_status engine_open(const char *path, const struct cli_engine_options *options, uint32_t context_needed,
+                               struct sluice_engine **engine)
+{
+    struct sluice_options open;
+    *engine = NULL;
+    enum sluice_status status = engine_options(options, context_needed, &open);
+    return status < 0 ? status : sluice_open(path, &open, engine);
 }
 
 static double per_second(uint64_t count, uint64_t ns)

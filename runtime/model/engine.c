@@ -2,16 +2,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "offload/budget.h"
 #include "quant/tile.h"
 #include "runtime/base/check.h"
 #include "runtime/base/mem.h"
 #include "runtime/model/engine_internal.h"
+#include "runtime/model/plan.h"
 
-enum { CONTEXT_DEFAULT = 8192, STAGING_SLOTS = 32, HOST_SLOTS_MIN = 2 };
-
-// What the driver reports as free is not all ours: other programs and the driver's own needs change while we run.
-static const uint64_t DEVICE_MARGIN_DIVISOR = 16;
+enum { CONTEXT_DEFAULT = 8192 };
 
 // --- model ----------------------------------------------------------------------------------------------------------
 
@@ -75,99 +72,13 @@ static enum sluice_status describe_model(struct sluice_engine *e)
     return SLUICE_OK;
 }
 
-// --- budget ---------------------------------------------------------------------------------------------------------
-
-// Whether the experts' gate and up matrices, or any of the trunk's, are in a format with integer kernels.
-static struct scratch_limits scratch_needs(const struct sluice_engine *e, uint32_t segments_max)
-{
-    const struct model_config *c = &e->config;
-    bool q8 = e->options.activations == SLUICE_ACTIVATIONS_Q8, experts = false, trunk = false;
-    for (uint32_t i = 0; i < container_expert_layer_count(e->container); i++) {
-        const struct container_expert_layer *l = container_expert_layer_at(e->container, i);
-        experts |= !quant_format_get((enum quant_type)l->gate_up_type_id)->is_float;
-    }
-    for (uint32_t i = 0; i < container_tensor_count(e->container); i++) {
-        const struct container_tensor *t = container_tensor_at(e->container, i);
-        const struct quant_format *format = quant_format_get((enum quant_type)t->type_id);
-        trunk |= format && !format->is_float;
-    }
-    return (struct scratch_limits){
-        .capacity_tokens = e->model.context_tokens,
-        .segments_max = segments_max,
-        .quantise_trunk = q8 && trunk,
-        .quantise_experts = q8 && experts,
-        .inter_max = c->dense_intermediate > c->shared_intermediate ? c->dense_intermediate : c->shared_intermediate,
-    };
-}
-
-static enum sluice_status choose_slots(const struct sluice_engine *e, struct budget *vram, uint32_t *slots)
-{
-    uint64_t slot_bytes = pager_slot_bytes(e->container), total = container_expert_count(e->container);
-    uint32_t least = e->config.top_k;
-    if (e->options.slots && e->options.slots < least)
-        return error_set(SLUICE_ERR_ARGUMENT, "--slots %u: the model needs at least %u (its top-k)", e->options.slots,
-                         least);
-    uint64_t wanted = e->options.slots && e->options.slots < total ? e->options.slots : total;
-    if (e->options.slots) {
-        enum sluice_status status = budget_check_units(vram, "expert slots", slot_bytes, wanted, least, 1);
-        *slots = (uint32_t)wanted;
-        return status;
-    }
-    uint64_t fit = budget_fit(vram, slot_bytes, wanted);
-    *slots = (uint32_t)fit;
-    return fit >= least ? SLUICE_OK : budget_check_units(vram, "expert slots", slot_bytes, least, least, 1);
-}
-
-struct plan {
-    struct scratch_limits limits;
-    struct pager_options pager;
-};
-
-static enum sluice_status plan_memory(struct sluice_engine *e, struct plan *plan)
-{
-    enum sluice_status status;
-    struct scratch scratch = {0};
-    struct budget vram;
-    uint64_t trunk, cache, activations, free_bytes = gpu_device_caps(e->device)->device_budget_bytes;
-    uint32_t segments_max;
-    bool kv_f16 = e->options.kv == SLUICE_KV_F16;
-    budget_init(&vram, "VRAM", "--vram",
-                e->options.vram_bytes ? e->options.vram_bytes : free_bytes - free_bytes / DEVICE_MARGIN_DIVISOR);
-    TRY(weights_bytes(e->device, e->container, &e->config, &trunk));
-    TRY(cache_bytes(e->device, &e->config, kv_f16, e->model.context_tokens, &cache, &segments_max));
-    plan->limits = scratch_needs(e, segments_max);
-    TRY(scratch_create(e->device, &e->config, &plan->limits, false, &scratch, &activations));
-    budget_add(&vram, "trunk", trunk);
-    budget_add(&vram, "state and KV cache", cache * e->options.sessions);
-    budget_add(&vram, "activations", activations);
-    TRY(budget_check(&vram));
-    if (e->config.moe_count) {
-        uint64_t slot_bytes = pager_slot_bytes(e->container), total = container_expert_count(e->container);
-        uint64_t host = e->options.ram_bytes ? e->options.ram_bytes / slot_bytes : STAGING_SLOTS;
-        if (host < HOST_SLOTS_MIN)
-            TRY(error_set(SLUICE_ERR_BUDGET, "--ram: streaming needs at least %u expert slots of %llu bytes",
-                          HOST_SLOTS_MIN, (unsigned long long)slot_bytes));
-        plan->pager = (struct pager_options){
-            .host_slots = (uint32_t)(host < total ? host : total),
-            .host_cache = e->options.ram_bytes != 0,
-            .io = (enum reader_kind)e->options.io,
-            .skip_checksums = e->options.skip_checksums,
-            .faults = e->hooks.faults,
-        };
-        TRY(choose_slots(e, &vram, &plan->pager.device_slots));
-    }
-fail:
-    scratch_finish(&scratch);
-    return status;
-}
-
 // --- open and close -------------------------------------------------------------------------------------------------
 
 _Static_assert((int)SLUICE_IO_AUTO == (int)READER_AUTO && (int)SLUICE_IO_URING == (int)READER_URING &&
                    (int)SLUICE_IO_PREAD == (int)READER_PREAD,
                "sluice_io is reader_kind");
 
-static enum sluice_status allocate(struct sluice_engine *e, const struct plan *plan)
+static enum sluice_status allocate(struct sluice_engine *e, const struct memory_plan *plan)
 {
     enum sluice_status status;
     TRY(weights_load(e->device, e->container, &e->config, &e->weights));
@@ -193,46 +104,81 @@ enum sluice_status sluice_open(const char *path, const struct sluice_options *op
     return engine_open_hooked(path, options, &(struct engine_hooks){0}, engine);
 }
 
-enum sluice_status engine_open_hooked(const char *path, const struct sluice_options *options,
-                                      const struct engine_hooks *hooks, struct sluice_engine **engine)
+// Everything before memory is taken: options, container, device, plan. After a failure the engine can be closed.
+static enum sluice_status prepare(struct sluice_engine *e, const char *path, struct memory_plan *plan)
 {
     enum sluice_status status;
-    struct plan plan = {0};
-    *engine = NULL;
-    struct sluice_engine *e = mem_alloc(1, sizeof *e);
-    if (!e)
-        return SLUICE_ERR_MEMORY;
-    e->options = *options;
-    e->hooks = *hooks;
     if (e->options.sessions == 0)
         e->options.sessions = 1;
-    if (e->options.sessions > SLUICE_SESSIONS_MAX) {
-        status = error_set(SLUICE_ERR_ARGUMENT, "at most %u sessions", SLUICE_SESSIONS_MAX);
-        goto fail;
-    }
+    if (e->options.sessions > SLUICE_SESSIONS_MAX)
+        return error_set(SLUICE_ERR_ARGUMENT, "at most %u sessions", SLUICE_SESSIONS_MAX);
     TRY(container_open(path, &e->container));
     TRY(read_config(e));
     TRY(check_experts(e));
     TRY(describe_model(e));
     struct gpu_device_options device = {
-        .name = options->device,
-        .timestamps = options->timestamps,
-        .max_buffer_bytes = hooks->max_buffer_bytes,
-        .no_import = hooks->no_import,
+        .name = e->options.device,
+        .timestamps = e->options.timestamps,
+        .max_buffer_bytes = e->hooks.max_buffer_bytes,
+        .no_import = e->hooks.no_import,
     };
     TRY(gpu_device_create(&device, &e->device));
     struct ops_options ops = {
-        .cache_folder = options->cache_folder,
-        .recalibrate = options->recalibrate,
+        .cache_folder = e->options.cache_folder,
+        .recalibrate = e->options.recalibrate,
         .hooks = &e->hooks.ops,
     };
     TRY(ops_create(e->device, &ops, &e->ops));
-    TRY(plan_memory(e, &plan));
+    TRY(plan_memory(e, plan));
+fail:
+    return status;
+}
+
+static struct sluice_engine *engine_new(const struct sluice_options *options, const struct engine_hooks *hooks)
+{
+    struct sluice_engine *e = mem_alloc(1, sizeof *e);
+    if (e) {
+        e->options = *options;
+        e->hooks = *hooks;
+    }
+    return e;
+}
+
+enum sluice_status engine_open_hooked(const char *path, const struct sluice_options *options,
+                                      const struct engine_hooks *hooks, struct sluice_engine **engine)
+{
+    enum sluice_status status;
+    struct memory_plan plan = {0};
+    *engine = NULL;
+    struct sluice_engine *e = engine_new(options, hooks);
+    if (!e)
+        return SLUICE_ERR_MEMORY;
+    TRY(prepare(e, path, &plan));
     TRY(allocate(e, &plan));
     sluice_stats_reset(e);
     *engine = e;
     return SLUICE_OK;
 fail:
+    sluice_close(e);
+    return status;
+}
+
+enum sluice_status sluice_plan(const char *path, const struct sluice_options *options, struct sluice_plan *plan)
+{
+    return engine_plan_hooked(path, options, &(struct engine_hooks){0}, plan);
+}
+
+enum sluice_status engine_plan_hooked(const char *path, const struct sluice_options *options,
+                                      const struct engine_hooks *hooks, struct sluice_plan *plan)
+{
+    struct memory_plan memory = {0};
+    struct sluice_engine *e = engine_new(options, hooks);
+    if (!e)
+        return SLUICE_ERR_MEMORY;
+    enum sluice_status status = prepare(e, path, &memory);
+    *plan = memory.report;
+    if (status == SLUICE_OK)
+        snprintf(plan->device_name, sizeof plan->device_name, "%s", sluice_device_name(e));
     sluice_close(e);
     return status;
 }

@@ -28,12 +28,17 @@ struct engine_hooks {
     uint64_t max_buffer_bytes;          // largest buffer and binding the device is said to have
     bool no_import;                     // host memory cannot be imported into the device
     const struct reader_faults *faults; // of the drive; must outlive the engine
+    uint64_t device_free_bytes;         // what the driver is said to report as free
+    uint64_t host_free_bytes;           // main memory that is said to be available
+    bool own_memory;                    // the device is said to have memory of its own
     struct ops_hooks ops;
 };
 
 // sluice_open in a changed world.
 enum sluice_status engine_open_hooked(const char *path, const struct sluice_options *options,
                                       const struct engine_hooks *hooks, struct sluice_engine **engine);
+enum sluice_status engine_plan_hooked(const char *path, const struct sluice_options *options,
+                                      const struct engine_hooks *hooks, struct sluice_plan *plan);
 
 struct sluice_engine {
     struct sluice_options options;

@@ -13,7 +13,7 @@ for command in $commands; do
     head -1 out | grep -q "^usage: sluice $command" || fail "$command --help"
     grep -q -- '--help' out || fail "$command --help lists no options"
 done
-for command in convert inspect verify bench synth; do
+for command in convert inspect verify plan bench synth; do
     refused 2 'there is no option --nonsense' "$command" --nonsense
     refused 2 'there is no option -q' "$command" -q
 done

@@ -1,0 +1,37 @@
+#!/bin/bash
+# `sluice plan`. If this failed, users would learn only from a failed run what fits their machine.
+. "$(dirname "$0")/cli_lib.sh"
+
+ok synth --config "$configs/mixed.json" --container m.sluice --trunk q4_k
+"$sluice" plan m.sluice >out 2>err
+grep -q 'Vulkan' err && { echo "no device: skipped"; exit 77; }
+
+ok plan m.sluice --ctx 300 --slots 7 --sessions 2
+for item in trunk 'DeltaNet state' 'KV cache' activations 'device slots' 'host slots' transfers 'lists and logits' \
+    'program and driver'; do
+    grep -q "^  $item  *[0-9.]* [KMG]*i*B  *[0-9.]* %$" out || fail "no line for $item"
+done
+[ "$(grep -c '^  total ' out)" -eq 2 ] || fail "two totals"
+grep -q '^experts 7 of 48 fit on the device' out || fail "slots"
+
+# A run takes what was planned.
+ok plan m.sluice --ctx 300 --slots 7 --json
+cp out plan.json
+ok bench m.sluice --ctx 300 --slots 7 --prompt 50 --gen 2 --json
+python3 - plan.json out <<'CHECK' || fail "the plan is not kept"
+import json, sys
+plan, run = (json.load(open(f)) for f in sys.argv[1:])
+for place in "device_memory", "main_memory":
+    assert sum(plan[place]["items"].values()) == plan[place]["total"] and plan[place]["total"] > 0
+assert run["peak_device"] == plan["device_memory"]["total"]
+assert plan["slots"]["device"] == run["slots"]["device"] == 7 and plan["slots"]["host"] == run["slots"]["host"]
+assert plan["ctx"] == 300 and plan["sessions"] == 1 and plan["slots"]["experts_total"] == 48
+CHECK
+
+refused 1 'try --vram [0-9.]*[MG]' plan m.sluice --vram 100K
+refused 1 'try --ram [0-9.]*M' plan m.sluice --ram 4K
+refused 1 'the model needs at least' plan m.sluice --slots 1
+refused 1 'positions' plan m.sluice --ctx 100000000
+refused 1 'nowhere' plan nowhere
+refused 2 'FILE' plan
+echo OK

@@ -1,0 +1,214 @@
+// The memory plan: what is allocated is what was planned, and what is refused comes with something that works.
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "offload/budget.h"
+#include "tests/engine/engine_fixture.h"
+
+static char container[4096];
+
+static int setup(void **state)
+{
+    (void)state;
+    fixture_container(fixture_config, 11, QUANT_Q4_K, container);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    fixture_remove();
+    return 0;
+}
+
+static uint64_t item(const struct sluice_plan_place *place, const char *name)
+{
+    for (uint32_t i = 0; i < place->item_count; i++)
+        if (strcmp(place->items[i].name, name) == 0)
+            return place->items[i].bytes;
+    fail_msg("no item %s", name);
+    return 0;
+}
+
+static void require_sum(const struct sluice_plan_place *place)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < place->item_count; i++)
+        sum += place->items[i].bytes;
+    assert_int_equal(sum, place->used_bytes);
+    assert_true(place->used_bytes <= place->limit_bytes);
+}
+
+// If this fails, `sluice plan` promises less device memory than a run takes, and a card that just fits does not.
+static void test_nothing_unplanned(void **state)
+{
+    (void)state;
+    const struct {
+        struct sluice_options options;
+        struct engine_hooks hooks;
+    } cases[] = {
+        {.options = {0}},
+        {.options = {.context_tokens = 4096, .sessions = 3, .slots = 12, .kv = SLUICE_KV_F32}},
+        {.options = {.context_tokens = 100, .ram_bytes = 4 << 20, .vram_bytes = 10 << 20}},
+        {.options = {.context_tokens = 700, .slots = 9, .activations = SLUICE_ACTIVATIONS_F32},
+         .hooks = {.max_buffer_bytes = 400 << 10}},
+        {.options = {.ram_bytes = 3 << 20}, .hooks = {.no_import = true}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct sluice_plan plan;
+        struct sluice_engine *engine;
+        struct sluice_session *session;
+        struct sluice_stats stats;
+        int32_t ids[40] = {1, 2, 3};
+        require_ok(engine_plan_hooked(container, &cases[i].options, &cases[i].hooks, &plan));
+        require_ok(engine_open_hooked(container, &cases[i].options, &cases[i].hooks, &engine));
+        require_ok(sluice_session_create(engine, &session));
+        require_ok(sluice_prefill(session, ids, 40, NULL));
+        require_ok(sluice_decode(engine, &session, ids, 1, NULL));
+        sluice_stats(engine, &stats);
+        require_sum(&plan.device);
+        require_sum(&plan.host);
+        assert_int_equal(stats.device_bytes_max, plan.device.used_bytes);
+        assert_int_equal(stats.slots_device, plan.slots_device);
+        assert_int_equal(stats.slots_host, plan.slots_host);
+        assert_int_equal(stats.host_bytes, item(&plan.host, "host slots"));
+        assert_int_equal(gpu_device_usage(engine->device).host_bytes,
+                         item(&plan.host, "transfers") +
+                             (cases[i].hooks.no_import ? item(&plan.host, "upload of host slots") : 0));
+        sluice_session_destroy(session);
+        sluice_close(engine);
+    }
+}
+
+static const uint64_t MEBIBYTE = 1 << 20;
+
+// The plan with more memory than any of these tests needs.
+static struct sluice_plan plan_roomy(const struct sluice_options *options)
+{
+    struct sluice_plan plan;
+    const struct engine_hooks hooks = {.device_free_bytes = 1 << 30, .host_free_bytes = 1 << 30};
+    require_ok(engine_plan_hooked(container, options, &hooks, &plan));
+    assert_int_equal(plan.slots_device, plan.experts_total);
+    assert_true(plan.shared && !plan.host_cache);
+    return plan;
+}
+
+// What the process will grow by in main memory beside expert slots: plan.c allows the program 32 MiB.
+static uint64_t growth_bytes(const struct sluice_plan *plan)
+{
+    return item(&plan->host, "transfers") + item(&plan->host, "lists and logits") + 32 * MEBIBYTE;
+}
+
+// If this fails, a card with memory of its own leaves main memory idle and reads from the drive what could be there, or
+// takes so much of it that the system swaps.
+static void test_default_budgets(void **state)
+{
+    (void)state;
+    const struct sluice_options options = {.context_tokens = 200};
+    struct sluice_plan roomy = plan_roomy(&options), plan, small;
+    uint64_t slots = item(&roomy.device, "device slots"), device = (roomy.device.used_bytes - slots / 2) * 16 / 15;
+    uint64_t least = growth_bytes(&roomy) + 2ull * roomy.expert_bytes;
+    struct engine_hooks hooks = {
+        .own_memory = true, .device_free_bytes = device, .host_free_bytes = (least + slots / 2) * 8 / 7};
+    require_ok(engine_plan_hooked(container, &options, &hooks, &plan));
+    assert_int_equal(plan.device.limit_bytes, device - device / 16);
+    assert_true(plan.slots_device < plan.experts_total);
+    assert_true(plan.host_cache && !plan.shared && plan.slots_host > roomy.slots_host);
+    hooks.host_free_bytes = (least + slots / 8) * 8 / 7;
+    require_ok(engine_plan_hooked(container, &options, &hooks, &small));
+    assert_true(small.slots_host < plan.slots_host);
+    assert_int_equal(small.slots_device, plan.slots_device);
+    hooks.host_free_bytes = MEBIBYTE;
+    assert_int_equal(engine_plan_hooked(container, &options, &hooks, &plan), SLUICE_ERR_BUDGET);
+    assert_non_null(strstr(error_message(), "main memory"));
+}
+
+// If this fails, Sluice on an integrated or software device plans the same memory twice and is killed.
+static void test_shared_memory(void **state)
+{
+    (void)state;
+    struct sluice_options options = {.context_tokens = 200};
+    struct sluice_plan roomy = plan_roomy(&options), tight, given;
+    uint64_t growth = growth_bytes(&roomy) + item(&roomy.host, "host slots");
+    uint64_t slots = item(&roomy.device, "device slots");
+    struct engine_hooks hooks = {.device_free_bytes = 1 << 30};
+    // A little less than everything needs: slots give way.
+    hooks.host_free_bytes = (growth + roomy.device.used_bytes - slots / 3) * 8 / 7;
+    require_ok(engine_plan_hooked(container, &options, &hooks, &tight));
+    assert_true(tight.slots_device < roomy.slots_device);
+    assert_true(tight.device.used_bytes + growth <= hooks.host_free_bytes);
+    // Asking for all of it all the same is refused, with something that works.
+    options.vram_bytes = 1 << 30;
+    hooks.host_free_bytes = growth + roomy.device.used_bytes - slots / 2;
+    assert_int_equal(engine_plan_hooked(container, &options, &hooks, &given), SLUICE_ERR_BUDGET);
+    assert_non_null(strstr(error_message(), "main memory, which this device shares"));
+    const char *try = strstr(error_message(), "try --vram ");
+    assert_non_null(try);
+    assert_int_equal(sscanf(try, "try --vram %" SCNu64 "M", &options.vram_bytes), 1);
+    options.vram_bytes *= MEBIBYTE;
+    require_ok(engine_plan_hooked(container, &options, &hooks, &given));
+}
+
+static bool take_size(const char *option, uint64_t *bytes)
+{
+    char text[32];
+    const char *at = strstr(error_message(), "; try ");
+    at = at ? strstr(at, option) : NULL;
+    if (!at || sscanf(at + strlen(option), "%31[0-9.GM]", text) != 1)
+        return false;
+    require_ok(size_parse(text, bytes));
+    return true;
+}
+
+// If this fails, a refusal sends the user to options that are refused, too.
+static void test_what_is_advised_works(void **state)
+{
+    (void)state;
+    const struct engine_hooks hooks = {0};
+    struct sluice_options options = {.context_tokens = 3500, .sessions = 4}, small = options;
+    struct sluice_plan plan = plan_roomy(&options);
+    uint64_t vram, context, sessions;
+    small.sessions = 3;
+    small.context_tokens = 2048;
+    options.vram_bytes = plan_roomy(&small).device.used_bytes; // less than the slots of the larger one leave
+    options.vram_bytes -= item(&plan.device, "device slots") - 5ull * plan.expert_bytes;
+    assert_int_equal(engine_plan_hooked(container, &options, &hooks, &plan), SLUICE_ERR_BUDGET);
+    assert_true(take_size("--vram ", &vram));
+    bool has_context = take_size("--ctx ", &context), has_sessions = take_size("--sessions ", &sessions);
+    assert_true(has_context || has_sessions);
+    struct sluice_options other = options;
+    other.vram_bytes = vram;
+    require_ok(engine_plan_hooked(container, &other, &hooks, &plan));
+    other = options;
+    if (has_context) {
+        other.context_tokens = (uint32_t)context;
+        require_ok(engine_plan_hooked(container, &other, &hooks, &plan));
+    }
+    other = options;
+    if (has_sessions) {
+        other.sessions = (uint32_t)sessions;
+        require_ok(engine_plan_hooked(container, &other, &hooks, &plan));
+    }
+    options = (struct sluice_options){.ram_bytes = 4096};
+    assert_int_equal(engine_plan_hooked(container, &options, &hooks, &plan), SLUICE_ERR_BUDGET);
+    assert_true(take_size("--ram ", &options.ram_bytes));
+    require_ok(engine_plan_hooked(container, &options, &hooks, &plan));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_nothing_unplanned),
+        cmocka_unit_test(test_default_budgets),
+        cmocka_unit_test(test_shared_memory),
+        cmocka_unit_test(test_what_is_advised_works),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
