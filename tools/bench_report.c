@@ -160,15 +160,11 @@ static json_t *pack_report(struct sluice_engine *engine, const struct bench_opti
                      (json_int_t)results->peak_rss_bytes, "peak_device", (json_int_t)s.device_bytes_max);
 }
 
-enum sluice_status bench_report_print_json(struct sluice_engine *engine, const struct bench_options *options,
-                                           const struct bench_results *results)
+json_t *bench_report_json(struct sluice_engine *engine, const struct bench_options *options,
+                          const struct bench_results *results)
 {
     json_t *tree = pack_report(engine, options, results);
-    if (!tree)
-        return error_set(SLUICE_ERR_MEMORY, "out of memory");
-    bench_drive_add_json(tree, options, results);
-    json_dumpf(tree, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
-    putchar('\n');
-    json_decref(tree);
-    return SLUICE_OK;
+    if (tree)
+        bench_drive_add_json(tree, options, results);
+    return tree;
 }

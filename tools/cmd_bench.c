@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "runtime/base/mem.h"
+#include "tools/bench/bench_compare.h"
 #include "tools/bench_measures.h"
 #include "tools/bench_report.h"
 #include "tools/commands.h"
@@ -60,27 +61,60 @@ static uint32_t context_needed(const struct bench_options *options)
     return most;
 }
 
+// What goes out, besides the table.
+struct output {
+    bool as_json;
+    const char *csv_path, *compare_path; // NULL: not wanted
+};
+
+static enum sluice_status compare(const struct output *output, json_t *before, json_t *now)
+{
+    if (!output->as_json)
+        putchar('\n');
+    return bench_compare_print(output->as_json ? stderr : stdout, before, now);
+}
+
+static enum sluice_status report(struct sluice_engine *engine, const struct bench_options *options,
+                                 const struct bench_results *results, const struct output *output, json_t *before)
+{
+    enum sluice_status status = SLUICE_OK;
+    json_t *tree = bench_report_json(engine, options, results);
+    if (!tree)
+        return error_set(SLUICE_ERR_MEMORY, "out of memory");
+    if (output->as_json) {
+        json_dumpf(tree, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+        putchar('\n');
+    } else {
+        bench_report_print(engine, options, results);
+    }
+    if (before)
+        status = compare(output, before, tree);
+    json_decref(tree);
+    return status;
+}
+
 static enum sluice_status bench(const char *path, const struct cli_engine_options *engine_options,
-                                const struct bench_options *options, bool as_json, const char *csv_path)
+                                const struct bench_options *options, const struct output *output)
 {
     struct sluice_engine *engine = NULL;
+    json_t *before = NULL;
     enum sluice_status status = SLUICE_ERR_MEMORY;
     struct bench_results *results = mem_alloc(1, sizeof *results);
     if (!results)
         return status;
     enum sluice_io io;
+    if (output->compare_path)
+        TRY(bench_compare_load(output->compare_path, &before));
     TRY(engine_parse_io(engine_options->io, &io));
     TRY(bench_measure_drive(path, io, options, 0, results));
     TRY(engine_open_fitting(path, engine_options, context_needed(options), 0, &engine));
     TRY(bench_run(engine, options, results));
     TRY(bench_measure_drive(path, io, options, 1, results));
-    if (csv_path)
-        TRY(bench_measures_write_csv(csv_path, engine, options, results));
-    if (as_json)
-        TRY(bench_report_print_json(engine, options, results));
-    else
-        bench_report_print(engine, options, results);
+    if (output->csv_path)
+        TRY(bench_measures_write_csv(output->csv_path, engine, options, results));
+    TRY(report(engine, options, results, output, before));
 fail:
+    json_decref(before);
     sluice_close(engine);
     mem_free(results);
     return status;
@@ -90,8 +124,8 @@ int cmd_bench(int argc, char **argv)
 {
     struct bench_options o = {.prompts = {128, 512}, .prompt_count = 2, .generate = 32, .repeat = 1};
     struct cli_engine_options engine_options = {0};
-    bool as_json = false;
-    const char *path, *csv_path = NULL;
+    struct output output = {0};
+    const char *path;
     int exit_status;
     const struct cli_option options[] = {
         {"prompt", 'p', "LENGTHS", "tokens of the prompts to time, such as 128,512 (default); 0: none", parse_prompts,
@@ -103,8 +137,9 @@ int cmd_bench(int argc, char **argv)
         {"routing", 0, "KIND", "experts: model (default), or drawn: uniform, recorded", cli_parse_text,
          &engine_options.routing},
         {"trace", 0, "FILE", "record the experts used, for offload_sim", cli_parse_text, &o.trace_path},
-        {"json", 0, NULL, "one JSON object on standard output", cli_parse_flag, &as_json},
-        {"csv", 0, "FILE", "also write one line per result to FILE", cli_parse_text, &csv_path},
+        {"json", 0, NULL, "one JSON object on standard output", cli_parse_flag, &output.as_json},
+        {"csv", 0, "FILE", "also write one line per result to FILE", cli_parse_text, &output.csv_path},
+        {"compare", 0, "FILE", "ratios against an earlier run's JSON", cli_parse_text, &output.compare_path},
         CLI_ENGINE_OPTIONS(engine_options),
     };
     const struct cli_command command = {
@@ -138,6 +173,6 @@ int cmd_bench(int argc, char **argv)
         o.depth = BENCH_DEPTH_DEFAULT;
     o.routing = engine_options.routing;
     cli_log_start(engine_options.verbose);
-    enum sluice_status status = bench(path, &engine_options, &o, as_json, csv_path);
+    enum sluice_status status = bench(path, &engine_options, &o, &output);
     return status < 0 ? cli_fail(status) : CLI_OK;
 }

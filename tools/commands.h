@@ -14,6 +14,7 @@
     X(divergence, "measure what a number format costs in quality")              \
     X(plan, "show what memory a container takes here, and how fast it will be") \
     X(bench, "measure how fast a container runs here")                          \
+    X(probe, "measure the graphics device and the kernels on it")               \
     X(synth, "write a synthetic model for tests and measurements")
 
 #define X(name, summary) int cmd_##name(int argc, char **argv);

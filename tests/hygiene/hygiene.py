@@ -17,6 +17,7 @@ BASE, QUANT, SHADERS, OFFLOAD = "runtime/base/", "quant/", "shaders/", "offload/
 GPU, OPS, MODEL, TEXT, API = "runtime/gpu/", "runtime/ops/", "runtime/model/", "runtime/text/", "runtime/sluice.h"
 # Making containers and checkpoints needs no engine, so it is not part of the API; tools calls it directly.
 CHECKPOINT_HEADERS = ["config.h", "convert.h", "shape.h", "synth_checkpoint.h", "synth_container.h"]
+BENCH_HEADERS = ["tools/bench/probe.h", "tools/bench/bench_compare.h"]
 MAY_INCLUDE = {
     BASE: [],
     QUANT: [BASE],
@@ -27,7 +28,9 @@ MAY_INCLUDE = {
     TEXT: [BASE],
     MODEL: [BASE, SHADERS, QUANT, OFFLOAD, GPU, OPS, API],
     API: [BASE],
-    "tools/": [BASE, QUANT, OFFLOAD, TEXT, API] + [MODEL + h for h in CHECKPOINT_HEADERS],
+    "tools/": [BASE, QUANT, OFFLOAD, TEXT, API] + [MODEL + h for h in CHECKPOINT_HEADERS] + BENCH_HEADERS,
+    # The bench drives operations and the device directly; the rest of tools sees two headers of it.
+    "tools/bench/": [BASE, QUANT, SHADERS, GPU, OPS],
     "tools/offline-compile/": [],
     "tests/": [BASE, QUANT, SHADERS, OFFLOAD, GPU, OPS, TEXT, MODEL, API, "tools/"],
 }
