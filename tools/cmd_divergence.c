@@ -115,6 +115,8 @@ static enum sluice_status read_text(struct job *job, bool is_reference)
     struct sluice_tap tap = {.user = &r, .logits = is_reference ? keep_logits : compare_logits};
     TRY(sluice_prefill(r.session, job->ids, job->count, &(struct sluice_prefill_options){.tap = &tap}));
     TRY(continue_greedily(&r, is_reference));
+    if (options.verbose)
+        engine_report(r.engine, &(struct run_times){.prompt_tokens = job->count});
 fail:
     sluice_session_destroy(r.session);
     sluice_close(r.engine);

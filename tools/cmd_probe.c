@@ -21,6 +21,7 @@ int cmd_probe(int argc, char **argv)
         {"roof", 0, NULL, "only what the device can do, no kernels", cli_parse_flag, &o.roof_only},
         {"only", 0, "TEXT", "only kernels with this in their name, or like \"*q4_k x1\"", cli_parse_text, &o.only},
         {"compare", 0, "FILE", "ratios against an earlier run's JSON", cli_parse_text, &o.compare},
+        {"save", 0, "FILE", "also write the JSON to FILE", cli_parse_text, &o.save},
         {"json", 0, NULL, "one JSON object on standard output", cli_parse_flag, &o.as_json},
         {"recalibrate", 0, NULL, "measure anew which kernel variants are fast on the device", cli_parse_flag,
          &o.recalibrate},

@@ -2,6 +2,7 @@
 
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
@@ -96,11 +97,48 @@ static uint64_t peak_rss_bytes(void)
     return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
 }
 
-static void print_time(void *user, const char *label, uint64_t total_ns, uint64_t count)
+// --- GPU time -------------------------------------------------------------------------------------------------------
+
+enum { KERNELS_MAX = 96 };
+
+struct kernel_times {
+    struct kernel_time {
+        const char *name;
+        uint64_t ns, count;
+    } kernels[KERNELS_MAX];
+    size_t count;
+};
+
+static void add_time(void *user, const char *label, uint64_t total_ns, uint64_t count)
 {
-    (void)user;
-    fprintf(stderr, "  %-28s %9.3f s  %8llu times  %9.1f us each\n", label, seconds(total_ns),
-            (unsigned long long)count, count ? (double)total_ns * 1e-3 / (double)count : 0);
+    struct kernel_times *times = user;
+    if (times->count < KERNELS_MAX)
+        times->kernels[times->count++] = (struct kernel_time){label, total_ns, count};
+}
+
+static int compare_times(const void *a, const void *b)
+{
+    uint64_t x = ((const struct kernel_time *)a)->ns, y = ((const struct kernel_time *)b)->ns;
+    return (x < y) - (x > y);
+}
+
+static void print_times(struct sluice_engine *engine)
+{
+    struct kernel_times times = {.count = 0};
+    uint64_t total_ns = 0;
+    sluice_gpu_times(engine, add_time, &times);
+    qsort(times.kernels, times.count, sizeof *times.kernels, compare_times);
+    for (size_t i = 0; i < times.count; i++)
+        total_ns += times.kernels[i].ns;
+    if (total_ns == 0)
+        return;
+    fprintf(stderr, "gpu time per kernel, %.3f s in all\n", seconds(total_ns));
+    for (size_t i = 0; i < times.count; i++) {
+        const struct kernel_time *k = &times.kernels[i];
+        fprintf(stderr, "  %-28s %9.3f s %5.1f %%  %8llu times  %9.1f us each\n", k->name, seconds(k->ns),
+                100.0 * (double)k->ns / (double)total_ns, (unsigned long long)k->count,
+                (double)k->ns * 1e-3 / (double)k->count);
+    }
 }
 
 void engine_report(struct sluice_engine *engine, const struct run_times *t)
@@ -126,8 +164,7 @@ void engine_report(struct sluice_engine *engine, const struct run_times *t)
             seconds(s.wait_gpu_ns));
     fprintf(stderr, "memory    %s on the device at most; %s host slots; %s resident in all at most\n",
             cli_bytes(s.device_bytes_max), cli_bytes(s.host_bytes), cli_bytes(peak_rss_bytes()));
-    fprintf(stderr, "gpu time per kernel\n");
-    sluice_gpu_times(engine, print_time, NULL);
+    print_times(engine);
 }
 
 json_t *engine_report_json(struct sluice_engine *engine, const struct run_times *t)

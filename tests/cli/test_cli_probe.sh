@@ -16,8 +16,9 @@ grep -q '^out q4_k x1  *[0-9.]*  *[0-9.]* .*% *\(read\|dot\|fma\) ' out || fail 
 grep -q '^norm_rms' out && fail "--only does not select"
 grep -q '^roof read_bytes_s .*G/s ' out || fail "the roofs are not compared"
 
-"$sluice" probe --only 'norm_rms x1' --json --compare before.json >now.json 2>compared || fail "probe --json --compare"
+"$sluice" probe --only 'norm_rms x1' --json --save saved.json --compare before.json >now.json 2>compared || fail "probe --json --compare"
 grep -q '^norm_rms x1  *[0-9.]*  *[0-9.]* us  *[0-9.]*$' compared || fail "the kernels are not compared: $(cat compared)"
+cmp <(tr -d '\n' <now.json) <(tr -d '\n' <saved.json) || fail "--save writes something else"
 python3 - before.json now.json <<'CHECK' || fail "the JSON is not as promised"
 import json, sys
 for path in sys.argv[1:]:

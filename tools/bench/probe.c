@@ -1,6 +1,8 @@
 #include "tools/bench/probe.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "runtime/base/mem.h"
 #include "tools/bench/bench_compare.h"
@@ -31,6 +33,13 @@ fail:
     return status;
 }
 
+static enum sluice_status save(const char *path, const json_t *report)
+{
+    if (json_dump_file(report, path, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0)
+        return SLUICE_OK;
+    return error_set(SLUICE_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
+}
+
 static enum sluice_status report(const struct probe_options *options, const struct kernel_bench *b, json_t *before)
 {
     enum sluice_status status = SLUICE_OK;
@@ -41,7 +50,9 @@ static enum sluice_status report(const struct probe_options *options, const stru
         json_dumpf(now, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
         putchar('\n');
     }
-    if (before) {
+    if (options->save)
+        status = save(options->save, now);
+    if (before && status == SLUICE_OK) {
         if (!options->as_json)
             putchar('\n');
         status = bench_compare_print(options->as_json ? stderr : stdout, before, now);

@@ -10,6 +10,7 @@ struct probe_options {
     const char *device;       // index, or part of the name; NULL: the best one
     const char *only;         // rows whose name contains or, with * and ?, matches this; NULL: all
     const char *compare;      // an earlier report; NULL: none
+    const char *save;         // where to write the JSON besides what is printed; NULL: nowhere
     const char *cache_folder; // of the tuning, or NULL
     double seconds_max;       // to spend on one row, about
     bool roof_only, as_json, recalibrate;
