@@ -307,8 +307,12 @@ static uint64_t take_finished(struct reader *r, uint32_t max, struct reader_comp
     return due_ns;
 }
 
+// Until then at most: in slices, so that reader_wake is noticed.
 static void sleep_until(uint64_t time_ns)
 {
+    enum { SLICE_NS = 1000000 };
+    uint64_t slice_ns = clock_ns() + SLICE_NS;
+    time_ns = time_ns < slice_ns ? time_ns : slice_ns;
     struct timespec time = {.tv_sec = (time_t)(time_ns / 1000000000), .tv_nsec = (long)(time_ns % 1000000000)};
     (void)clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL); // woken early: the caller looks again
 }
@@ -323,7 +327,7 @@ static enum sluice_status wait_until(struct reader *r, uint32_t min, uint32_t ma
         uint64_t due_ns = take_finished(r, max, out, count);
         if (*count >= min)
             return SLUICE_OK;
-        if (clock_ns() >= deadline_ns)
+        if (atomic_exchange(&r->woken, false) || clock_ns() >= deadline_ns)
             return SLUICE_PENDING;
         uint64_t until_ns = due_ns < deadline_ns ? due_ns : deadline_ns;
         if (r->in_flight > 0)
@@ -348,6 +352,12 @@ enum sluice_status reader_wait(struct reader *r, uint32_t min, uint32_t max, str
     enum sluice_status status = wait_until(r, min, max, out, count, deadline_ns);
     r->statistics.wait_ns += clock_ns() - begin_ns;
     return status;
+}
+
+void reader_wake(struct reader *r)
+{
+    atomic_store(&r->woken, true);
+    r->operations->wake(r);
 }
 
 enum sluice_status reader_completion_check(const struct reader *r, const struct reader_completion *completion)

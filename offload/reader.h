@@ -4,8 +4,8 @@
 // Both use O_DIRECT where the file system accepts it, else the page cache (with one warning in the log). Short reads
 // are continued, EINTR and EAGAIN retried, EIO retried a few times. Nothing is allocated after creation.
 //
-// Threads: one at a time; by default the thread of the first reader_submit stays the only one (SINGLE_ISSUER), unless
-// any_thread is set. The pool's own threads are not visible.
+// Threads: one at a time, except for reader_wake; by default the thread of the first reader_submit stays the only one
+// (SINGLE_ISSUER), unless any_thread is set. The pool's own threads are not visible.
 #ifndef SLUICE_OFFLOAD_READER_H
 #define SLUICE_OFFLOAD_READER_H
 
@@ -98,6 +98,9 @@ enum sluice_status reader_submit(struct reader *r, const struct reader_request *
 // them are valid all the same. A failed request is not a failure of this call.
 enum sluice_status reader_wait(struct reader *r, uint32_t min, uint32_t max, struct reader_completion *out,
                                uint32_t *count, uint64_t timeout_ns);
+
+// From any thread: the reader_wait under way, or else the next one, returns early with what there is (SLUICE_PENDING).
+void reader_wake(struct reader *r);
 
 // Returns completion->status; for a failure sets the message: file, offset, size, reason, what to do.
 enum sluice_status reader_completion_check(const struct reader *r, const struct reader_completion *completion);

@@ -28,7 +28,7 @@ struct pool {
 
     pthread_mutex_t mutex; // protects what follows
     pthread_cond_t work_came, result_came;
-    bool stopping;
+    bool stopping, woken;
     uint32_t depth;         // a job is in at most one of the rings, once
     struct pool_work *work; // [depth] ring
     uint32_t work_first, work_count;
@@ -124,15 +124,16 @@ static bool wait_for_result(struct pool *pool, uint64_t deadline_ns)
 {
     struct timespec deadline = {.tv_sec = (time_t)(deadline_ns / 1000000000),
                                 .tv_nsec = (long)(deadline_ns % 1000000000)};
-    while (pool->result_count == 0) {
+    while (pool->result_count == 0 && !pool->woken) {
         if (deadline_ns == 0)
             return false;
         if (deadline_ns == UINT64_MAX)
             pthread_cond_wait(&pool->result_came, &pool->mutex);
         else if (pthread_cond_timedwait(&pool->result_came, &pool->mutex, &deadline) == ETIMEDOUT)
-            return pool->result_count > 0;
+            break;
     }
-    return true;
+    pool->woken = false;
+    return pool->result_count > 0;
 }
 
 static enum sluice_status pool_collect(struct reader *r, uint64_t deadline_ns)
@@ -163,6 +164,15 @@ static uint64_t pool_cpu_ns(const struct reader *r)
     return sum_ns;
 }
 
+static void pool_wake(struct reader *r)
+{
+    struct pool *pool = r->backend;
+    pthread_mutex_lock(&pool->mutex);
+    pool->woken = true;
+    pthread_cond_signal(&pool->result_came);
+    pthread_mutex_unlock(&pool->mutex);
+}
+
 static void pool_destroy(struct reader *r)
 {
     struct pool *pool = r->backend;
@@ -190,5 +200,6 @@ const struct reader_operations reader_pread_operations = {
     .flush = pool_flush,
     .collect = pool_collect,
     .cpu_ns = pool_cpu_ns,
+    .wake = pool_wake,
     .destroy = pool_destroy,
 };

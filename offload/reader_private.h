@@ -5,6 +5,8 @@
 #ifndef SLUICE_OFFLOAD_READER_PRIVATE_H
 #define SLUICE_OFFLOAD_READER_PRIVATE_H
 
+#include <stdatomic.h>
+
 #include "offload/reader.h"
 
 struct reader;
@@ -40,6 +42,8 @@ struct reader_operations {
     // Calls reader_result for each read that ended. Waits for the first one at most until deadline_ns of clock_ns (0:
     // not at all). Something is in flight.
     enum sluice_status (*collect)(struct reader *r, uint64_t deadline_ns);
+    // From any thread: ends a `collect` that waits, or that is about to.
+    void (*wake)(struct reader *r);
     // Processor time of the implementation's own threads. NULL: it has none.
     uint64_t (*cpu_ns)(const struct reader *r);
     // Nothing is in flight. Must accept a backend that is NULL or half-built.
@@ -65,6 +69,7 @@ struct reader {
     uint32_t in_flight; // submitted, not finished
     uint64_t busy_since_ns;
     uint64_t read_count; // numbers the reads for fault injection
+    atomic_bool woken;   // by reader_wake, and not noticed yet
     bool draining;       // being destroyed: start nothing again
     struct reader_statistics statistics;
 };

@@ -1,7 +1,9 @@
 // The reader on io_uring: one SQE per read, with the file and the region registered where the system allows it.
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -16,9 +18,13 @@
 
 enum { REGISTERED_BYTES_MAX = 1 << 30 }; // of one registered buffer, a limit of the kernel
 
+static const uint64_t WAKE_TAG = UINT64_MAX; // of the poll that reader_wake ends
+
 struct uring {
     struct io_uring ring;
     bool is_set_up, is_enabled, is_file_registered;
+    int wake_descriptor;  // an eventfd, for reader_wake; -1 before
+    bool wake_armed;      // a poll of it is in the ring
     uint64_t piece_bytes; // the region is registered in pieces of so many bytes; 0: it is not
 };
 
@@ -41,7 +47,7 @@ static int set_up_ring(struct reader *r, struct uring *u)
         if (i < r->faults.old_kernel)
             continue;
         struct io_uring_params params = {.flags = setup_flags[i]};
-        error = io_uring_queue_init_params(r->options.depth, &u->ring, &params);
+        error = io_uring_queue_init_params(r->options.depth + 1, &u->ring, &params); // and the poll
         u->is_set_up = error == 0;
         u->is_enabled = !(setup_flags[i] & IORING_SETUP_R_DISABLED);
     }
@@ -105,6 +111,9 @@ static enum sluice_status uring_create(struct reader *r)
     if (!u)
         return SLUICE_ERR_MEMORY;
     r->backend = u;
+    u->wake_descriptor = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (u->wake_descriptor < 0)
+        return error_set(SLUICE_ERR_IO, "cannot create an event descriptor: %s", strerror(errno));
     int error = set_up_ring(r, u);
     if (error)
         return error_set(SLUICE_ERR_UNSUPPORTED,
@@ -159,6 +168,30 @@ static void uring_flush(struct reader *r)
     (void)io_uring_submit(&u->ring);
 }
 
+static void uring_wake(struct reader *r)
+{
+    struct uring *u = r->backend;
+    // It can only fail when the counter is full: then the waiter is woken anyway.
+    (void)eventfd_write(u->wake_descriptor, 1);
+}
+
+static void arm_wake(struct uring *u)
+{
+    struct io_uring_sqe *sqe = u->wake_armed ? NULL : io_uring_get_sqe(&u->ring);
+    if (!sqe)
+        return;
+    io_uring_prep_poll_add(sqe, u->wake_descriptor, POLLIN);
+    io_uring_sqe_set_data64(sqe, WAKE_TAG);
+    u->wake_armed = true;
+}
+
+static void end_wake(struct uring *u)
+{
+    eventfd_t count;
+    u->wake_armed = false;
+    (void)eventfd_read(u->wake_descriptor, &count);
+}
+
 static enum sluice_status uring_collect(struct reader *r, uint64_t deadline_ns)
 {
     struct uring *u = r->backend;
@@ -166,6 +199,7 @@ static enum sluice_status uring_collect(struct reader *r, uint64_t deadline_ns)
     uint64_t now_ns = clock_ns(), left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
     struct __kernel_timespec timeout = {.tv_sec = (long long)(left_ns / 1000000000),
                                         .tv_nsec = (long long)(left_ns % 1000000000)};
+    arm_wake(u);
     int result = io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, deadline_ns == UINT64_MAX ? NULL : &timeout, NULL);
     if (result == -EAGAIN || result == -EBUSY) { // short of kernel memory: give it a moment
         const struct timespec moment = {.tv_nsec = 100000};
@@ -175,10 +209,13 @@ static enum sluice_status uring_collect(struct reader *r, uint64_t deadline_ns)
                          result == -EEXIST ? " (the reader is used by two threads)" : "");
     }
     while (io_uring_peek_cqe(&u->ring, &cqe) == 0) {
-        uint32_t job = (uint32_t)io_uring_cqe_get_data64(cqe);
+        uint64_t tag = io_uring_cqe_get_data64(cqe);
         int64_t bytes = cqe->res;
         io_uring_cqe_seen(&u->ring, cqe); // first, since the rest of the read may need room
-        reader_result(r, job, bytes);
+        if (tag == WAKE_TAG)
+            end_wake(u);
+        else
+            reader_result(r, (uint32_t)tag, bytes);
     }
     return SLUICE_OK;
 }
@@ -190,6 +227,8 @@ static void uring_destroy(struct reader *r)
         return;
     if (u->is_set_up)
         io_uring_queue_exit(&u->ring);
+    if (u->wake_descriptor >= 0)
+        close(u->wake_descriptor);
     mem_free(u);
     r->backend = NULL;
 }
@@ -200,5 +239,6 @@ const struct reader_operations reader_uring_operations = {
     .start = uring_start,
     .flush = uring_flush,
     .collect = uring_collect,
+    .wake = uring_wake,
     .destroy = uring_destroy,
 };

@@ -43,6 +43,12 @@ struct residency {
     struct residency_statistics statistics;
 };
 
+uint32_t residency_ring_slots(uint32_t slots)
+{
+    uint32_t half = slots / 2 + slots % 2;
+    return half < RESIDENCY_LOADS_MAX ? half : RESIDENCY_LOADS_MAX;
+}
+
 enum sluice_status residency_create(const struct residency_options *o, struct residency **out)
 {
     enum sluice_status status = SLUICE_ERR_MEMORY;
@@ -312,6 +318,38 @@ bool residency_touch(struct residency *r, uint32_t expert)
     const struct expert *e = &r->experts[expert];
     heat(r, e);
     return e->device_slot != RESIDENCY_NONE || e->host_slot != RESIDENCY_NONE;
+}
+
+bool residency_keep_host(struct residency *r, uint32_t expert)
+{
+    CHECK(expert < r->options.expert_count);
+    uint32_t slot = r->options.host_cache ? r->experts[expert].host_slot : RESIDENCY_NONE;
+    if (slot != RESIDENCY_NONE)
+        slot_move(&r->host, slot, LIST_LRU, true);
+    return slot != RESIDENCY_NONE;
+}
+
+static void settle(struct slot_tier *tier)
+{
+    while (tier->lists[LIST_RING].count > 0) // the latest first, so that the oldest ends up coldest
+        slot_move(tier, tier->lists[LIST_RING].hot, LIST_LRU, false);
+}
+
+void residency_settle(struct residency *r)
+{
+    settle(&r->device);
+    settle(&r->host);
+}
+
+void residency_copy_lost(struct residency *r, uint32_t expert)
+{
+    CHECK(expert < r->options.expert_count);
+    struct expert *e = &r->experts[expert];
+    if (e->state != EXPERT_RESIDENT)
+        return;
+    CHECK(e->pin_count == 0);
+    free_device_slot(r, e);
+    e->state = EXPERT_IDLE;
 }
 
 enum residency_result residency_look(const struct residency *r, uint32_t expert, struct residency_ticket *ticket)

@@ -34,8 +34,12 @@
 
 #define RESIDENCY_NONE UINT32_MAX // no slot, no expert
 
-// Loads that the engine keeps in work at the same time, and so the length of its rings.
-enum { RESIDENCY_LOADS_MAX = 32 };
+// Loads that the engine keeps in work at the same time: what the drive reads (half of them), what was read and waits
+// for the device, and what the device copies.
+enum { RESIDENCY_LOADS_MAX = 64 };
+
+// Length of the engine's ring in a place of so many slots: as many as there can be loads, but a small cache keeps half.
+uint32_t residency_ring_slots(uint32_t slots);
 
 struct residency_options {
     uint32_t expert_count;      // >= 1
@@ -107,6 +111,17 @@ void residency_release(struct residency *r, uint32_t expert, uint64_t last_reade
 // Moves an expert to the hot end of the lists it is in, as if it had been used: seeds the cache after a sweep. False if
 // it is neither on the device nor in the host cache.
 bool residency_touch(struct residency *r, uint32_t expert);
+
+// Keeps an expert that a sweep brings in the host cache, where it would soon be recycled. False if it is not there.
+bool residency_keep_host(struct residency *r, uint32_t expert);
+
+// After a sweep: what is left in the rings goes to the cold ends of the LRU lists, to be given up first; without that
+// the rings' slots would be lost to the normal mode.
+void residency_settle(struct residency *r);
+
+// The copy that residency_copy_recorded announced will never run: its command was given up. The expert is forgotten on
+// the device. Nothing happens if it has lost its slot since. It must not be pinned.
+void residency_copy_lost(struct residency *r, uint32_t expert);
 
 // Where an expert is now, without pinning or counting. DEVICE, HOST (cached or loaded), PENDING (being read), FAILED,
 // or MISS (nowhere). Fills *ticket (may be NULL; evicted_expert is NONE).

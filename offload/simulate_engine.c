@@ -51,8 +51,8 @@ enum sluice_status sim_engine(const struct sim_trace *t, uint32_t device_slots, 
         .expert_count = t->shape.layer_count * t->shape.expert_count,
         .device_slot_count = device_slots,
         .host_slot_count = host_slots ? host_slots : RESIDENCY_LOADS_MAX,
-        .ring_device_slots = device_slots < RESIDENCY_LOADS_MAX ? device_slots : RESIDENCY_LOADS_MAX,
-        .ring_host_slots = host_slots && host_slots < RESIDENCY_LOADS_MAX ? host_slots : RESIDENCY_LOADS_MAX,
+        .ring_device_slots = residency_ring_slots(device_slots),
+        .ring_host_slots = residency_ring_slots(host_slots ? host_slots : RESIDENCY_LOADS_MAX),
         .host_cache = host_slots > 0,
     };
     struct engine e = {0};

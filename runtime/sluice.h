@@ -59,6 +59,9 @@ struct sluice_options {
     bool recalibrate;    // measure anew, and keep that
     bool skip_checksums; // do not verify expert records when they are read
     bool timestamps;     // measure GPU time per kernel
+    // For measurements only: reads experts and copies them to the device as always, but computes nothing; logits are
+    // zero. Needs drawn experts (routing).
+    bool io_only;
 };
 
 enum { SLUICE_SESSIONS_MAX = 8 };
@@ -167,6 +170,7 @@ enum sluice_status sluice_session_state(struct sluice_session *session, uint32_t
 struct sluice_stats {
     uint64_t expert_hits_device, expert_hits_host, expert_misses; // per use of an expert by a batch
     uint64_t expert_bytes_read;
+    uint64_t expert_reads_wasted;                    // experts read ahead of the router's choice, in vain
     uint64_t wait_drive_ns, wait_gpu_ns, reading_ns; // reading_ns: time with at least one read in flight
     uint64_t io_cpu_ns; // processor time of the engine's own threads (reading); the caller's thread is not counted
     uint64_t wait_gpu_cpu_ns; // processor time of the caller's thread within wait_gpu_ns: polling

@@ -139,48 +139,72 @@ static void barrier_to_host(struct gpu_command *command)
                          VK_PIPELINE_STAGE_HOST_BIT, 0, 1, &barrier, 0, NULL, 0, NULL);
 }
 
-static enum sluice_status submit(struct gpu_command *command)
+static enum sluice_status submit(struct gpu_command *const *commands, unsigned count)
 {
-    struct gpu_device *device = command->device;
-    uint64_t tick = device->tick_last + 1;
-    VkTimelineSemaphoreSubmitInfo timeline = {.sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO,
-                                              .signalSemaphoreValueCount = 1,
-                                              .pSignalSemaphoreValues = &tick};
-    VkSubmitInfo info = {
-        .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
-        .pNext = &timeline,
-        .commandBufferCount = 1,
-        .pCommandBuffers = &command->handle,
-        .signalSemaphoreCount = 1,
-        .pSignalSemaphores = &device->timeline,
-    };
-    VkResult result = vkEndCommandBuffer(command->handle);
+    struct gpu_device *device = commands[0]->device;
+    uint64_t ticks[GPU_SUBMIT_COMMANDS_MAX];
+    VkTimelineSemaphoreSubmitInfo timelines[GPU_SUBMIT_COMMANDS_MAX];
+    VkSubmitInfo infos[GPU_SUBMIT_COMMANDS_MAX] = {0};
+    VkResult result = VK_SUCCESS;
+    for (unsigned i = 0; i < count && result >= 0; i++) {
+        ticks[i] = device->tick_last + 1 + i;
+        timelines[i] = (VkTimelineSemaphoreSubmitInfo){.sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO,
+                                                       .signalSemaphoreValueCount = 1,
+                                                       .pSignalSemaphoreValues = &ticks[i]};
+        infos[i] = (VkSubmitInfo){.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
+                                  .pNext = &timelines[i],
+                                  .commandBufferCount = 1,
+                                  .pCommandBuffers = &commands[i]->handle,
+                                  .signalSemaphoreCount = 1,
+                                  .pSignalSemaphores = &device->timeline};
+        result = vkEndCommandBuffer(commands[i]->handle);
+    }
     if (result >= 0)
-        result = vkQueueSubmit(device->queue, 1, &info, VK_NULL_HANDLE);
+        result = vkQueueSubmit(device->queue, count, infos, VK_NULL_HANDLE);
     if (result < 0)
-        return vk_error(device, result, "%s: submission %llu", device->caps.device_name, (unsigned long long)tick);
-    device->tick_last = tick;
+        return vk_error(device, result, "%s: submission %llu", device->caps.device_name,
+                        (unsigned long long)device->tick_last + 1);
+    for (unsigned i = 0; i < count; i++) {
+        commands[i]->tick = ticks[i];
+        commands[i]->state = COMMAND_PENDING;
+    }
+    device->tick_last += count;
     device->usage.submits++;
-    command->tick = tick;
-    command->state = COMMAND_PENDING;
     return SLUICE_OK;
+}
+
+// The first command's failure while recording, if any had one.
+static enum sluice_status recorded_failure(struct gpu_command *const *commands, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (commands[i]->failure.status < 0)
+            return error_restore(&commands[i]->failure);
+    return SLUICE_OK;
+}
+
+enum sluice_status gpu_commands_submit(struct gpu_command *const *commands, unsigned count, uint64_t *ticks)
+{
+    CHECK(count > 0 && count <= GPU_SUBMIT_COMMANDS_MAX);
+    for (unsigned i = 0; i < count; i++)
+        CHECK(commands[i]->state == COMMAND_RECORDING && commands[i]->device == commands[0]->device);
+    enum sluice_status status = recorded_failure(commands, count);
+    if (status == SLUICE_OK) {
+        for (unsigned i = 0; i < count; i++)
+            barrier_to_host(commands[i]);
+        status = submit(commands, count);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        if (status < 0)
+            command_recycle(commands[i]);
+        else if (ticks)
+            ticks[i] = commands[i]->tick;
+    }
+    return status;
 }
 
 enum sluice_status gpu_command_submit(struct gpu_command *command, uint64_t *tick)
 {
-    CHECK(command->state == COMMAND_RECORDING);
-    if (command->failure.status < 0) {
-        enum sluice_status failed = error_restore(&command->failure);
-        command_recycle(command);
-        return failed;
-    }
-    barrier_to_host(command);
-    enum sluice_status status = submit(command);
-    if (status < 0)
-        command_recycle(command);
-    else if (tick)
-        *tick = command->tick;
-    return status;
+    return gpu_commands_submit(&command, 1, tick);
 }
 
 void gpu_command_cancel(struct gpu_command *command)

@@ -39,6 +39,11 @@ void gpu_command_fail(struct gpu_command *command, enum sluice_status status);
 // Errors: SLUICE_ERR_DEVICE, SLUICE_ERR_DEVICE_MEMORY.
 enum sluice_status gpu_command_submit(struct gpu_command *command, uint64_t *tick);
 
+// The same for several commands in one vkQueueSubmit, which run in this order with a tick each: ticks[count], may be
+// NULL. All of them belong to the device again, also on failure; then none was submitted.
+enum { GPU_SUBMIT_COMMANDS_MAX = 4 };
+enum sluice_status gpu_commands_submit(struct gpu_command *const *commands, unsigned count, uint64_t *ticks);
+
 // Gives up a command without submitting. NULL is allowed.
 void gpu_command_cancel(struct gpu_command *command);
 

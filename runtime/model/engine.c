@@ -269,6 +269,7 @@ void sluice_stats(const struct sluice_engine *e, struct sluice_stats *stats)
         .expert_hits_host = p.hits_host - b->hits_host,
         .expert_misses = p.misses - b->misses,
         .expert_bytes_read = p.bytes_read - b->bytes_read,
+        .expert_reads_wasted = p.wasted - b->wasted,
         .wait_drive_ns = p.wait_ns - b->wait_ns,
         .reading_ns = p.busy_ns - b->busy_ns,
         .wait_gpu_ns = u.wait_ns - e->usage_base.wait_ns,

@@ -5,6 +5,7 @@
 #include "offload/container.h"
 #include "runtime/model/cache.h"
 #include "runtime/model/config.h"
+#include "runtime/model/moe_keep.h"
 #include "runtime/model/pager.h"
 #include "runtime/model/routing_model.h"
 #include "runtime/model/scratch.h"
@@ -56,6 +57,7 @@ struct sluice_engine {
     uint32_t *expert_lists;              // [experts + 1]: the experts of the sweep under way, owned
     struct routing *routings;            // [block_count]: moe.c's lists, owned
     struct routing_model *routing_model; // NULL: the router's choice stands; owned
+    struct moe_keep *keep;               // of the sweep under way, owned
     struct pass_block *pass_blocks;      // [block_count]: of the pass under way, owned
 
     struct {
@@ -87,19 +89,39 @@ struct pass {
     struct sluice_engine *engine;
     uint32_t block_count;
     struct pass_block *blocks; // [block_count]
+    uint32_t first_token;      // of the call: the pass's first
     bool is_prefill;
+    bool is_last;          // of the passes of a prefill
+    bool missed_an_expert; // a layer so far had experts that no token selected
     const struct sluice_tap *tap;
     bool (*progress)(void *user, double done);
     void *progress_user;
+    double progress_begin, progress_share; // of the call
+    struct gpu_command *cmd;               // being recorded, NULL: none. pass_command and pass_submit
 };
+
+// pass.c: the pass's command buffer. It is carried from layer to layer: a layer's last experts and the next layer's
+// mixer make one submission.
+
+// The command that is being recorded; begins one if there is none.
+enum sluice_status pass_command(struct pass *pass, struct gpu_command **cmd);
+
+// Submits it, if there is one, and in the same submission `behind` (may be NULL), which runs after it. *tick (may be
+// NULL) is the pass's command's. `behind` is given up on failure, too.
+enum sluice_status pass_submit(struct pass *pass, struct gpu_command *behind, uint64_t *tick);
+
+// Gives up a pass in whatever state: its sweeps, reads and what was recorded.
+void pass_abandon(struct pass *pass);
+
+// Tells the caller how far the pass is: in units of layers. SLUICE_ERR_CANCELLED if it does not want more.
+enum sluice_status pass_progress(struct pass *pass, double layers);
 
 // forward.c: embeds, runs all layers, and leaves the residual stream in the blocks' h.
 enum sluice_status forward_layers(struct pass *pass);
 
 // forward.c: logits of rows [row, row + count) of a block, count <= scratch.logit_rows, in scratch.logits once *tick is
 // complete.
-enum sluice_status forward_logits(struct sluice_engine *engine, uint32_t block, uint32_t row, uint32_t count,
-                                  uint64_t *tick);
+enum sluice_status forward_logits(struct pass *pass, uint32_t block, uint32_t row, uint32_t count, uint64_t *tick);
 
 // moe.c: the routed experts of `layer` for all blocks; h += their weighted sum. The router's results are complete.
 enum sluice_status moe_create(struct sluice_engine *engine); // host-side lists

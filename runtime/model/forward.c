@@ -4,7 +4,8 @@
 //   per layer:      h += routed experts(x)                                               moe.c
 //
 // A layer's sub-batches are recorded and submitted one after the other, so that the device is never without work while
-// the host records; the host waits once per layer, for the router's choice.
+// the host records; the host waits once per layer, for the router's choice. The command that a layer's last experts are
+// recorded into is not submitted but carried on to the next layer's first sub-batch (pass.c).
 #include <string.h>
 
 #include "runtime/base/check.h"
@@ -246,7 +247,7 @@ static enum sluice_status layer_sub_batch(struct pass *pass, uint32_t layer, uin
     struct sluice_engine *e = pass->engine;
     const struct weights_layer *w = &e->weights.layers[layer];
     struct sub_batch b = sub_batch_make(pass, block, row);
-    TRY(gpu_command_begin(e->device, &b.cmd));
+    TRY(pass_command(pass, &b.cmd));
     if (layer == 0)
         op_embed_rows(e->ops, b.cmd, &e->weights.embed, block_rows(&b, b.block->tokens, 4), b.rows, b.h);
     struct activations x = activations_rows(&e->scratch.normed, b.rows);
@@ -258,14 +259,13 @@ static enum sluice_status layer_sub_batch(struct pass *pass, uint32_t layer, uin
     if (!e->config.layers[layer].moe) {
         op_norm_rms(e->ops, b.cmd, b.h, w->post_norm, e->config.norm_eps, &x);
         ffn(&b, &w->dense, &x, b.h, true);
-        return gpu_command_submit(b.cmd, routed);
+        return pass->is_prefill ? pass_submit(pass, NULL, routed) : SLUICE_OK;
     }
-    // The router's choice first, in a submission of its own: the host needs it while the shared expert runs.
+    // The router's choice has a tick of its own: the host needs it while the shared expert runs.
     route(&b, w, &x);
-    TRY(gpu_command_submit(b.cmd, routed));
     TRY(gpu_command_begin(e->device, &b.cmd));
     shared_expert(&b, w, &x);
-    return gpu_command_submit(b.cmd, NULL);
+    return pass_submit(pass, b.cmd, routed);
 fail:
     return status;
 }
@@ -274,7 +274,8 @@ static enum sluice_status tap_hidden(struct pass *pass, uint32_t layer)
 {
     enum sluice_status status = SLUICE_OK;
     struct sluice_engine *e = pass->engine;
-    uint32_t width = e->config.hidden_size, first = 0;
+    uint32_t width = e->config.hidden_size, first = pass->first_token;
+    TRY(pass_submit(pass, NULL, NULL));
     for (uint32_t i = 0; i < pass->block_count; first += pass->blocks[i].rows, i++) {
         for (uint32_t row = 0; row < pass->blocks[i].rows; row += e->scratch.batch) {
             uint32_t left = pass->blocks[i].rows - row, rows = left < e->scratch.batch ? left : e->scratch.batch;
@@ -294,9 +295,23 @@ fail:
     return status;
 }
 
-static bool keep_going(struct pass *pass, double layer)
+// Everything before the routed experts. *routed: the tick of the last router's choice.
+static enum sluice_status mix_layer(struct pass *pass, uint32_t layer, uint64_t *routed)
 {
-    return !pass->progress || pass->progress(pass->progress_user, layer / pass->engine->config.layer_count);
+    enum sluice_status status = SLUICE_OK;
+    struct sluice_engine *e = pass->engine;
+    for (uint32_t block = 0; block < pass->block_count; block++) {
+        for (uint32_t row = 0; row < pass->blocks[block].rows; row += e->scratch.batch) {
+            TRY(layer_sub_batch(pass, layer, block, row, routed));
+            // A bounded queue, so that a cancelled prefill ends soon and progress is true.
+            if (pass->progress && *routed > 4)
+                TRY(gpu_wait(e->device, *routed - 4));
+            TRY(pass_progress(pass,
+                              layer + 0.5 * (block + (double)row / pass->blocks[block].rows) / pass->block_count));
+        }
+    }
+fail:
+    return status;
 }
 
 static enum sluice_status forward_layer(struct pass *pass, uint32_t layer)
@@ -304,16 +319,8 @@ static enum sluice_status forward_layer(struct pass *pass, uint32_t layer)
     enum sluice_status status = SLUICE_OK;
     struct sluice_engine *e = pass->engine;
     uint64_t routed = 0;
-    for (uint32_t block = 0; block < pass->block_count; block++) {
-        for (uint32_t row = 0; row < pass->blocks[block].rows; row += e->scratch.batch) {
-            TRY(layer_sub_batch(pass, layer, block, row, &routed));
-            // A bounded queue, so that a cancelled prefill ends soon and progress is true.
-            if (pass->progress && routed > 4)
-                TRY(gpu_wait(e->device, routed - 4));
-            if (!keep_going(pass, layer + 0.5 * (block + (double)row / pass->blocks[block].rows) / pass->block_count))
-                return error_set(SLUICE_ERR_CANCELLED, "cancelled");
-        }
-    }
+    if (!e->options.io_only)
+        TRY(mix_layer(pass, layer, &routed));
     if (e->config.layers[layer].moe) {
         TRY(gpu_wait(e->device, routed));
         TRY(moe_layer(pass, layer));
@@ -329,21 +336,27 @@ enum sluice_status forward_layers(struct pass *pass)
     enum sluice_status status = SLUICE_OK;
     for (uint32_t layer = 0; layer < pass->engine->config.layer_count; layer++) {
         TRY(forward_layer(pass, layer));
-        if (!keep_going(pass, layer + 1))
-            return error_set(SLUICE_ERR_CANCELLED, "cancelled");
+        TRY(pass_progress(pass, layer + 1));
     }
+    if (pass->is_prefill && pass->engine->pager)
+        pager_settle(pass->engine->pager);
 fail:
     return status;
 }
 
-enum sluice_status forward_logits(struct sluice_engine *e, uint32_t block, uint32_t row, uint32_t count, uint64_t *tick)
+enum sluice_status forward_logits(struct pass *pass, uint32_t block, uint32_t row, uint32_t count, uint64_t *tick)
 {
+    struct sluice_engine *e = pass->engine;
     const struct model_config *c = &e->config;
     CHECK(count <= e->scratch.logit_rows && count <= e->scratch.batch);
     struct gpu_command *cmd;
-    enum sluice_status status = gpu_command_begin(e->device, &cmd);
+    enum sluice_status status = pass_command(pass, &cmd);
     if (status < 0)
         return status;
+    if (e->options.io_only) {
+        gpu_clear(cmd, gpu_range_part(e->scratch.logits, 0, 4ull * count * c->vocab_size));
+        return pass_submit(pass, NULL, tick);
+    }
     // Rows begin anywhere: copied to where they may be bound.
     uint64_t bytes = 4ull * count * c->hidden_size;
     gpu_copy(cmd, gpu_range_part(e->scratch.blocks[block].h, 4ull * row * c->hidden_size, bytes),
@@ -351,5 +364,5 @@ enum sluice_status forward_logits(struct sluice_engine *e, uint32_t block, uint3
     struct activations x = activations_rows(&e->scratch.normed, count);
     op_norm_rms(e->ops, cmd, e->scratch.ffn, e->weights.final_norm, c->norm_eps, &x);
     op_matmul(e->ops, cmd, &e->weights.head, &x, e->scratch.logits, c->vocab_size, false);
-    return gpu_command_submit(cmd, tick);
+    return pass_submit(pass, NULL, tick);
 }

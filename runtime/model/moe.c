@@ -10,6 +10,7 @@
 // h. The sum adds a token's experts one by one in rising order, so the result does not depend on how the experts were
 // grouped: not on slots, arrival, or drive. If the results of all rows fit, experts run in any order of arrival and the
 // sum follows at the end; otherwise they run in rising order and each group is summed at once.
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,7 +18,7 @@
 #include "runtime/base/mem.h"
 #include "runtime/model/engine_internal.h"
 
-enum { GROUP_MAX = 64, RANGE_ALIGN = 256, ROUTING_SEED = 1 };
+enum { GROUP_MAX = 64, WAVE_EXPERTS = 16, RANGE_ALIGN = 256, ROUTING_SEED = 1 };
 
 struct routing {
     uint32_t *expert_row; // [experts + 1]
@@ -39,7 +40,8 @@ enum sluice_status moe_create(struct sluice_engine *e)
     const struct model_config *c = &e->config;
     e->routings = mem_alloc(e->scratch.block_count, sizeof *e->routings);
     e->expert_lists = mem_alloc(c->experts + 1, sizeof *e->expert_lists);
-    if (!e->routings || !e->expert_lists)
+    e->keep = mem_alloc(1, sizeof *e->keep);
+    if (!e->routings || !e->expert_lists || !e->keep)
         return SLUICE_ERR_MEMORY;
     for (uint32_t i = 0; i < e->scratch.block_count; i++) {
         struct routing *r = &e->routings[i];
@@ -49,7 +51,9 @@ enum sluice_status moe_create(struct sluice_engine *e)
             return SLUICE_ERR_MEMORY;
     }
     if (e->options.routing == SLUICE_ROUTING_MODEL)
-        return SLUICE_OK;
+        return e->options.io_only ? error_set(SLUICE_ERR_ARGUMENT, "without computing there is no router: measuring "
+                                                                   "reads alone needs drawn experts (--routing)")
+                                  : SLUICE_OK;
     struct routing_model_options model = {
         .kind = e->options.routing,
         .seed = ROUTING_SEED,
@@ -69,10 +73,12 @@ void moe_finish(struct sluice_engine *e)
     }
     mem_free(e->routings);
     mem_free(e->expert_lists);
+    mem_free(e->keep);
     routing_model_destroy(e->routing_model);
     e->routings = NULL;
     e->expert_lists = NULL;
     e->routing_model = NULL;
+    e->keep = NULL;
 }
 
 static void *map_range(struct gpu_range range)
@@ -301,11 +307,14 @@ static uint64_t list_bytes_max(const struct group *g)
 
 static enum sluice_status run_group(struct group *g, struct list_room *room, bool all_rows_fit)
 {
+    enum sluice_status status;
     struct sluice_engine *e = g->pass->engine;
+    if (g->count == 0 || e->options.io_only)
+        return SLUICE_OK;
     if (room->used + list_bytes_max(g) > room->range.bytes) { // earlier commands of this layer still read their lists
-        enum sluice_status status = gpu_wait(e->device, gpu_tick_last(e->device));
-        if (status < 0)
-            return status;
+        TRY(pass_submit(g->pass, NULL, NULL));
+        TRY(gpu_wait(e->device, gpu_tick_last(e->device)));
+        TRY(pass_command(g->pass, &g->cmd));
         room->used = 0;
     }
     if (!all_rows_fit) {
@@ -319,33 +328,137 @@ static enum sluice_status run_group(struct group *g, struct list_room *room, boo
     if (pager_sweep_left(e->pager) == 0)
         combine(g, 0, 0, rows);
     return SLUICE_OK;
+fail:
+    return status;
+}
+
+// --- what stays -----------------------------------------------------------------------------------------------------
+
+// Ranks the experts that the prompt's last tokens selected.
+static void rank_tail(struct pass *pass)
+{
+    struct sluice_engine *e = pass->engine;
+    uint32_t tokens = 0, skip, top_k = e->config.top_k;
+    moe_keep_clear(e->keep, e->config.experts);
+    for (uint32_t i = 0; i < pass->block_count; i++)
+        tokens += pass->blocks[i].rows;
+    skip = tokens > MOE_KEEP_TOKENS ? tokens - MOE_KEEP_TOKENS : 0;
+    for (uint32_t i = 0; i < pass->block_count; i++) {
+        uint32_t rows = pass->blocks[i].rows, first = skip < rows ? skip : rows;
+        const uint32_t *ids = map_range(e->scratch.blocks[i].ids);
+        moe_keep_count(e->keep, ids + (size_t)first * top_k, rows - first, top_k);
+        skip -= first;
+    }
+    moe_keep_rank(e->keep, e->config.experts);
+}
+
+static void keep(struct sluice_engine *e, uint32_t expert)
+{
+    uint32_t rank = e->keep->rank[expert], device = pager_keep_count(e->pager, true);
+    if (rank < device)
+        pager_keep(e->pager, expert, true);
+    else if (rank < device + pager_keep_count(e->pager, false))
+        pager_keep(e->pager, expert, false);
+}
+
+// The group's experts while they are in their slots.
+static void keep_group(const struct group *g)
+{
+    for (uint32_t i = 0; i < g->count; i++)
+        keep(g->pass->engine, g->experts[g->places[i].index]);
+}
+
+// Once more at the end, so that the most used are the last to be evicted.
+static void keep_ranked(struct sluice_engine *e)
+{
+    for (uint32_t i = e->keep->count; i-- > 0;)
+        keep(e, e->keep->ranked[i].expert);
+}
+
+// --- the sweep ------------------------------------------------------------------------------------------------------
+
+// The next layer with experts, or UINT32_MAX.
+static uint32_t next_moe_layer(const struct sluice_engine *e, uint32_t layer)
+{
+    while (++layer < e->config.layer_count)
+        if (e->config.layers[layer].moe)
+            return layer;
+    return UINT32_MAX;
+}
+
+// Whether nearly surely every expert of the next layer will be selected, so that reading may begin before the router
+// says so: the pass is long enough (evenly routed, less than one in a hundred layers would have an expert to spare),
+// and no layer so far had one.
+static bool uses_all_experts(const struct pass *pass)
+{
+    const struct model_config *c = &pass->engine->config;
+    double tokens = 0;
+    for (uint32_t i = 0; i < pass->block_count; i++)
+        tokens += pass->blocks[i].rows;
+    return !pass->missed_an_expert && c->experts * exp(-tokens * (double)c->top_k / (double)c->experts) < 0.01;
+}
+
+// A prompt computes in waves, since each wave costs a pass over the residual stream (op_moe_combine), unless the device
+// would be idle meanwhile. A decode of few tokens makes at most two submissions per layer: one when half of what is
+// read has arrived, so that the experts at hand run during the rest of the reads, and the next layer's.
+static struct pager_demand choose_demand(const struct group *g, bool first)
+{
+    struct sluice_engine *e = g->pass->engine;
+    uint32_t max = e->scratch.group_experts < GROUP_MAX ? e->scratch.group_experts : GROUP_MAX;
+    struct pager_demand demand = {.want = WAVE_EXPERTS, .max = max, .less_if_idle = true};
+    if (g->pass->is_prefill)
+        return demand;
+    uint32_t left = pager_sweep_left(e->pager), reading = pager_sweep_reading(e->pager);
+    bool last_layer = next_moe_layer(e, g->layer) == UINT32_MAX;
+    demand.want = first && !last_layer ? left - (reading + 1) / 2 : left;
+    demand.want = demand.want > 0 ? demand.want : left;
+    demand.less_if_idle = false;
+    return demand;
+}
+
+// One group. Its command stays open if it is the sweep's last: the next layer goes on with it.
+static enum sluice_status sweep_group(struct group *g, struct list_room *room, bool all_rows_fit, bool first)
+{
+    enum sluice_status status;
+    struct sluice_engine *e = g->pass->engine;
+    struct pager_demand demand = choose_demand(g, first);
+    TRY(pass_command(g->pass, &g->cmd));
+    TRY(pager_sweep_next(e->pager, g->cmd, &demand, g->places, &g->count));
+    TRY(run_group(g, room, all_rows_fit));
+    pager_sweep_recorded(e->pager);
+    if (g->pass->is_prefill && g->pass->is_last)
+        keep_group(g);
+    if (pager_sweep_left(e->pager) > 0)
+        TRY(pass_submit(g->pass, NULL, NULL));
+fail:
+    return status;
 }
 
 static enum sluice_status sweep(struct group *g, uint32_t expert_count, bool all_rows_fit)
 {
     enum sluice_status status;
-    struct sluice_engine *e = g->pass->engine;
+    struct pass *pass = g->pass;
+    struct sluice_engine *e = pass->engine;
     struct list_room room = {.range = e->scratch.lists};
-    uint32_t group_max = e->scratch.group_experts < GROUP_MAX ? e->scratch.group_experts : GROUP_MAX;
     // A prompt reads each expert once: it passes through without displacing what decoding uses.
-    enum residency_mode mode = g->pass->is_prefill ? RESIDENCY_SWEEP : RESIDENCY_NORMAL;
+    enum residency_mode mode = pass->is_prefill ? RESIDENCY_SWEEP : RESIDENCY_NORMAL;
+    bool keeps = pass->is_prefill && pass->is_last;
+    uint32_t next = next_moe_layer(e, g->layer);
+    if (keeps)
+        rank_tail(pass);
     TRY(pager_sweep_begin(e->pager, g->layer, g->experts, expert_count, !all_rows_fit, mode));
-    while (pager_sweep_left(e->pager) > 0) {
-        uint64_t tick;
-        TRY(gpu_command_begin(e->device, &g->cmd));
-        TRY(pager_sweep_next(e->pager, g->cmd, g->places, group_max, &g->count));
-        TRY(run_group(g, &room, all_rows_fit));
-        struct gpu_command *cmd = g->cmd;
-        g->cmd = NULL;
-        TRY(gpu_command_submit(cmd, &tick));
-        pager_sweep_submitted(e->pager, tick);
+    pass->missed_an_expert |= expert_count < e->config.experts;
+    if (pass->is_prefill && next != UINT32_MAX && uses_all_experts(pass))
+        pager_read_ahead(e->pager, next);
+    for (bool first = true; pager_sweep_left(e->pager) > 0; first = false) {
+        TRY(sweep_group(g, &room, all_rows_fit, first));
+        TRY(pass_progress(pass, g->layer + 1 - 0.5 * pager_sweep_left(e->pager) / expert_count));
     }
+    if (keeps)
+        keep_ranked(e);
     pager_sweep_end(e->pager);
-    return SLUICE_OK;
 fail:
-    gpu_command_cancel(g->cmd);
-    pager_sweep_end(e->pager);
-    return status;
+    return status; // pass_abandon cleans up
 }
 
 enum sluice_status moe_layer(struct pass *pass, uint32_t layer)

@@ -6,10 +6,13 @@
 //
 //   drive --read--> host slot --copy (in the command)--> device slot --> kernels of the same command
 //
+// Behind a sweep the next layer's can be *read ahead*: as soon as all experts of the first are requested, those of the
+// second follow, so that the drive has work while the device computes and the router's choice is not known.
+//
 // Host slots are anonymous memory: registered with the reader, and imported into the device where the driver can;
 // elsewhere a memcpy into an upload buffer stands in between. All commands run on one queue in order, so a device slot
 // may be overwritten by a copy recorded after its last reader; only host slots are waited for, before a read overwrites
-// one.
+// one. Reads and checksums have a thread of their own (loader.h); the pager is called from one thread.
 #ifndef SLUICE_MODEL_PAGER_H
 #define SLUICE_MODEL_PAGER_H
 
@@ -44,28 +47,56 @@ struct pager_place {
     uint32_t slot;  // within the slab
 };
 
-// Starts a sweep over experts[count] of `layer` (each at most once; the array must stay valid until the sweep's end).
+// Starts a sweep over experts[count] of `layer` (each at most once).
 //   in_order   hand out in the order of the list; else whatever is ready first
 //   mode       RESIDENCY_SWEEP leaves the decode cache alone
-// The previous sweep must have ended.
+// The previous sweep must have ended. What was read ahead of this layer is taken over.
 enum sluice_status pager_sweep_begin(struct pager *pager, uint32_t layer, const uint32_t *experts, uint32_t count,
                                      bool in_order, enum residency_mode mode);
 
-// Hands out between 1 and `max` experts that were not handed out yet; records their copies into `cmd`. Waits for the
-// drive if none is ready. *count is 0 when every slot is taken by experts handed out for this command: submit it first,
-// or when all have been handed out (pager_sweep_left is 0). Errors: SLUICE_ERR_IO, SLUICE_ERR_CHECKSUM, naming layer
-// and expert.
-enum sluice_status pager_sweep_next(struct pager *pager, struct gpu_command *cmd, struct pager_place *places,
-                                    uint32_t max, uint32_t *count);
+// Behind the sweep under way, reads all experts of `layer` in the order of the file, as far as slots allow. The next
+// sweep must be of this layer. Experts read in vain are counted (pager_statistics.wasted).
+void pager_read_ahead(struct pager *pager, uint32_t layer);
 
-// The command that the last experts were handed out for was submitted as `tick`.
-void pager_sweep_submitted(struct pager *pager, uint64_t tick);
+// Gives up what is being read ahead, waiting for its reads.
+void pager_read_ahead_end(struct pager *pager);
 
-uint32_t pager_sweep_left(const struct pager *pager);
+// When to hand out: `want` experts are ready (or all that are left, or all that can be without a submission), or at
+// least one is and `less_if_idle` is set and the device has nothing to do.
+struct pager_demand {
+    uint32_t want; // >= 1
+    uint32_t max;  // experts handed out at once
+    bool less_if_idle;
+};
 
-// Ends a sweep, also one that was given up half-way (reads in flight are waited for). Commands that use places of it
-// must have been submitted or cancelled.
+// Hands out experts that were not handed out yet; records their copies into `cmd`. Waits for the drive if too few are
+// ready. *count is 0 when slots are taken by the command that is being recorded: submit it first; or when all have been
+// handed out (pager_sweep_left is 0). Errors: SLUICE_ERR_IO, SLUICE_ERR_CHECKSUM, naming layer and expert.
+enum sluice_status pager_sweep_next(struct pager *pager, struct gpu_command *cmd, const struct pager_demand *demand,
+                                    struct pager_place *places, uint32_t *count);
+
+// The kernels that read the places handed out last have been recorded: their slots may be given to others, whose copies
+// are recorded later.
+void pager_sweep_recorded(struct pager *pager);
+
+// The command that copies were recorded into was submitted, or given up: then its experts are not on the device.
+void pager_submitted(struct pager *pager);
+void pager_cancelled(struct pager *pager);
+
+uint32_t pager_sweep_left(const struct pager *pager);    // experts not handed out yet
+uint32_t pager_sweep_reading(const struct pager *pager); // of them, those that are being read or wait for a slot
+
+// An expert of the sweep that is or was handed out is worth keeping after a prefill, on the device or in host memory.
+void pager_keep(struct pager *pager, uint32_t expert, bool on_device);
+
+// How many experts of one layer pager_keep should keep at most, so that all layers get the same number.
+uint32_t pager_keep_count(const struct pager *pager, bool on_device);
+
+// Ends a sweep, also one that was given up half-way (reads in flight are waited for).
 void pager_sweep_end(struct pager *pager);
+
+// After the last sweep of a prefill: what only passed through may be evicted first (residency_settle).
+void pager_settle(struct pager *pager);
 
 // What the kernels need to know about a slab that holds experts of `layer`.
 struct moe_slab pager_slab(const struct pager *pager, uint32_t layer, uint32_t slab);
@@ -73,8 +104,9 @@ uint32_t pager_slab_count(const struct pager *pager);
 
 struct pager_statistics {
     uint64_t hits_device, hits_host, misses;
+    uint64_t wasted; // experts read ahead in vain
     uint64_t bytes_read, wait_ns, busy_ns;
-    uint64_t cpu_ns; // of own threads, not the caller's
+    uint64_t cpu_ns; // processor time of the reading thread, checksums included
     uint64_t device_bytes, host_bytes;
 };
 struct pager_statistics pager_statistics(const struct pager *pager);

@@ -10,7 +10,7 @@
 #include "runtime/base/memory_available.h"
 #include "runtime/model/engine_internal.h"
 
-enum { STAGING_SLOTS = 32, HOST_SLOTS_MIN = 2, CONTEXT_STEP = 1024 };
+enum { STAGING_SLOTS = RESIDENCY_LOADS_MAX, HOST_SLOTS_MIN = 2, CONTEXT_STEP = 1024 };
 
 // What is reported as free is not all ours: other programs and the driver's own needs change while we run.
 enum { DEVICE_MARGIN_DIVISOR = 16, HOST_MARGIN_DIVISOR = 8 };

@@ -94,11 +94,12 @@ static void put_tokens(struct sluice_engine *e, uint32_t block, const int32_t *i
     memcpy((uint8_t *)gpu_buffer_map(range.buffer) + range.offset, ids, count * sizeof *ids);
 }
 
-static const float *read_logits(struct sluice_engine *e, uint32_t block, uint32_t row, uint32_t count,
+static const float *read_logits(struct pass *pass, uint32_t block, uint32_t row, uint32_t count,
                                 enum sluice_status *status)
 {
+    struct sluice_engine *e = pass->engine;
     uint64_t tick;
-    *status = forward_logits(e, block, row, count, &tick);
+    *status = forward_logits(pass, block, row, count, &tick);
     if (*status == SLUICE_OK)
         *status = gpu_wait(e->device, tick);
     struct gpu_range range = e->scratch.logits;
@@ -109,13 +110,13 @@ static const float *read_logits(struct sluice_engine *e, uint32_t block, uint32_
 static enum sluice_status tap_logits(struct pass *pass)
 {
     struct sluice_engine *e = pass->engine;
-    uint32_t first = 0;
+    uint32_t first = pass->first_token;
     for (uint32_t block = 0; block < pass->block_count; first += pass->blocks[block].rows, block++) {
         for (uint32_t row = 0; row < pass->blocks[block].rows; row += e->scratch.logit_rows) {
             uint32_t left = pass->blocks[block].rows - row;
             uint32_t rows = left < e->scratch.logit_rows ? left : e->scratch.logit_rows;
             enum sluice_status status;
-            const float *values = read_logits(e, block, row, rows, &status);
+            const float *values = read_logits(pass, block, row, rows, &status);
             if (status == SLUICE_OK)
                 status = pass->tap->logits(pass->tap->user, first + row, rows, values);
             if (status < 0)
@@ -131,6 +132,23 @@ static void keep_logits(struct sluice_session *session, const float *values)
     session->has_logits = true;
 }
 
+// Lays out the next tokens of the prompt in the scratch's blocks, as many as they hold. Returns how many.
+static size_t fill_blocks(struct pass *pass, struct sluice_session *session, const int32_t *ids, size_t count)
+{
+    struct sluice_engine *e = pass->engine;
+    size_t done = 0;
+    for (pass->block_count = 0; done < count && pass->block_count < e->scratch.block_count; pass->block_count++) {
+        struct pass_block *block = &pass->blocks[pass->block_count];
+        size_t room = e->scratch.blocks[pass->block_count].capacity, left = count - done;
+        block->rows = (uint32_t)(left < room ? left : room);
+        block->run_count = 1;
+        block->runs[0] = (struct run){session, 0, block->rows, session->tokens + (uint32_t)done};
+        put_tokens(e, pass->block_count, ids + done, block->rows);
+        done += block->rows;
+    }
+    return done;
+}
+
 enum sluice_status sluice_prefill(struct sluice_session *session, const int32_t *ids, size_t count,
                                   const struct sluice_prefill_options *options)
 {
@@ -144,27 +162,26 @@ enum sluice_status sluice_prefill(struct sluice_session *session, const int32_t 
         pass.progress = options->progress;
         pass.progress_user = options->user;
     }
-    TRY(gpu_wait(e->device, gpu_tick_last(e->device))); // the upload buffers are free
-    for (size_t done = 0; done < count;) {
-        struct pass_block *block = &pass.blocks[pass.block_count];
-        size_t room = e->scratch.blocks[pass.block_count].capacity, left = count - done;
-        block->rows = (uint32_t)(left < room ? left : room);
-        block->run_count = 1;
-        block->runs[0] = (struct run){session, 0, block->rows, session->tokens + (uint32_t)done};
-        put_tokens(e, pass.block_count, ids + done, block->rows);
-        done += block->rows;
-        pass.block_count++;
+    for (size_t done = 0, now; done < count; done += now) {
+        TRY(gpu_wait(e->device, gpu_tick_last(e->device))); // the upload buffers are free
+        now = fill_blocks(&pass, session, ids + done, count - done);
+        pass.first_token = (uint32_t)done;
+        pass.is_last = done + now == count;
+        pass.progress_begin = (double)done / (double)count;
+        pass.progress_share = (double)now / (double)count;
+        TRY(forward_layers(&pass));
+        if (pass.tap && pass.tap->logits)
+            TRY(tap_logits(&pass));
+        TRY(pass_submit(&pass, NULL, NULL));
+        session->tokens += (uint32_t)now;
     }
-    TRY(forward_layers(&pass));
-    if (pass.tap && pass.tap->logits)
-        TRY(tap_logits(&pass));
     uint32_t last = pass.block_count - 1;
-    const float *values = read_logits(e, last, pass.blocks[last].rows - 1, 1, &status);
+    const float *values = read_logits(&pass, last, pass.blocks[last].rows - 1, 1, &status);
     TRY(status);
     keep_logits(session, values);
-    session->tokens += (uint32_t)count;
     return SLUICE_OK;
 fail:
+    pass_abandon(&pass);
     return give_up(&session, 1, status);
 }
 
@@ -174,7 +191,7 @@ enum sluice_status sluice_decode(struct sluice_engine *e, struct sluice_session 
     enum sluice_status status = SLUICE_OK;
     if (count == 0 || count > SLUICE_SESSIONS_MAX)
         return error_set(SLUICE_ERR_ARGUMENT, "1 to %u sessions can decode together", SLUICE_SESSIONS_MAX);
-    struct pass pass = {.engine = e, .block_count = 1, .blocks = e->pass_blocks, .tap = tap};
+    struct pass pass = {.engine = e, .block_count = 1, .blocks = e->pass_blocks, .is_last = true, .tap = tap};
     pass.blocks[0] = (struct pass_block){.rows = count, .run_count = count};
     for (unsigned i = 0; i < count; i++) {
         CHECK(sessions[i]->engine == e);
@@ -188,7 +205,7 @@ enum sluice_status sluice_decode(struct sluice_engine *e, struct sluice_session 
     TRY(gpu_wait(e->device, gpu_tick_last(e->device)));
     put_tokens(e, 0, ids, count);
     TRY(forward_layers(&pass));
-    const float *values = read_logits(e, 0, 0, count, &status);
+    const float *values = read_logits(&pass, 0, 0, count, &status);
     TRY(status);
     if (tap && tap->logits)
         TRY(tap->logits(tap->user, 0, count, values));
@@ -198,6 +215,7 @@ enum sluice_status sluice_decode(struct sluice_engine *e, struct sluice_session 
     }
     return SLUICE_OK;
 fail:
+    pass_abandon(&pass);
     return give_up(sessions, count, status);
 }
 

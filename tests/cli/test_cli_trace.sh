@@ -19,7 +19,7 @@ for ram in 0; do
     for routing in model recorded; do
         options=(--slots 12 --routing $routing --trace trace --json)
         [ $ram = 0 ] || options+=(--ram $ram)
-        ok bench m.sluice --prompt 0 --gen 40 "${options[@]}"
+        ok bench m.sluice --prompt 0 --gen 200 "${options[@]}"
         simulate trace --slots 12 --ram $ram --csv
         python3 - out sim <<'CHECK' || fail "engine and simulator differ: $ram of RAM, $routing"
 import csv, json, sys
@@ -30,7 +30,7 @@ uses = used["hits_device"] + used["hits_host"] + used["misses"]
 engine = rows[-1]
 assert engine["policy"] == "engine" and int(engine["device_slots"]) == slots["device"] == 12
 assert int(engine["ram_slots"]) in (0, slots["host"])
-assert int(engine["uses"]) == uses == 40 * 4 * 2, (engine["uses"], uses)
+assert int(engine["uses"]) == uses == 200 * 4 * 2, (engine["uses"], uses)
 assert abs(float(engine["hit_device"]) - used["hits_device"] / uses) < 0.02, (engine, used)
 assert abs(float(engine["miss"]) - used["misses"] / uses) < 0.02, (engine, used)
 assert float(engine["bytes_per_step"]) > 0

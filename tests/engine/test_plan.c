@@ -116,7 +116,7 @@ static void test_default_budgets(void **state)
     uint64_t slots = item(&roomy.device, "device slots"), device = (roomy.device.used_bytes - slots / 2) * 16 / 15;
     uint64_t least = growth_bytes(&roomy) + 2ull * roomy.expert_bytes;
     struct engine_hooks hooks = {
-        .own_memory = true, .device_free_bytes = device, .host_free_bytes = (least + slots / 2) * 8 / 7};
+        .own_memory = true, .device_free_bytes = device, .host_free_bytes = (least + slots / 8 * 7) * 8 / 7};
     require_ok(engine_plan_hooked(container, &options, &hooks, &plan));
     assert_int_equal(plan.device.limit_bytes, device - device / 16);
     assert_true(plan.slots_device < plan.experts_total);

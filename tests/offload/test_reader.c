@@ -318,6 +318,37 @@ static void destroy_waits_for_what_is_in_flight(void **state)
         assert_int_equal(memory[i], 0x55);
 }
 
+static void *wait_for_ever(void *user)
+{
+    struct reader_completion done;
+    uint32_t count;
+    return reader_wait(user, 1, 1, &done, &count, UINT64_MAX) == SLUICE_PENDING && count == 0 ? user : NULL;
+}
+
+// A new request would wait until an earlier one of a slow drive is done.
+static void a_waiting_thread_can_be_woken(void **state)
+{
+    (void)state;
+    const enum reader_kind kinds[] = {READER_PREAD, READER_URING};
+    const struct reader_faults slow = {.delay_ns = UINT64_C(3600) * 1000000000};
+    for (int i = 0; i < 2; i++) {
+        struct reader *r = open_with(kinds[i], &(struct reader_options){.any_thread = true, .faults = &slow});
+        struct reader_request wanted = request(1, 0, 5, 0);
+        assert_int_equal(reader_submit(r, &wanted, 1), SLUICE_OK);
+        for (int n = 0; n < 50; n++) {
+            pthread_t thread;
+            void *result;
+            assert_int_equal(pthread_create(&thread, NULL, wait_for_ever, r), 0);
+            if (n % 2)
+                usleep(1000); // most likely it waits by then
+            reader_wake(r);
+            pthread_join(thread, &result);
+            assert_ptr_equal(result, r);
+        }
+        reader_destroy(r);
+    }
+}
+
 static void *wait_elsewhere(void *user)
 {
     struct reader_completion done;
@@ -588,6 +619,7 @@ int main(void)
         cmocka_unit_test(uring_waits_as_told),
         cmocka_unit_test(pread_waits_as_told),
         cmocka_unit_test(destroy_waits_for_what_is_in_flight),
+        cmocka_unit_test(a_waiting_thread_can_be_woken),
         cmocka_unit_test(threads_may_take_turns),
         cmocka_unit_test(another_thread_may_create),
         cmocka_unit_test(falls_back_with_a_note),

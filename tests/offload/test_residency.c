@@ -302,6 +302,71 @@ static void touched_experts_stay(void **state)
     residency_destroy(m.r);
 }
 
+// After a document a part of the cache would be lost to decoding for good.
+static void a_settled_ring_is_given_up_first(void **state)
+{
+    (void)state;
+    const struct residency_options options = {EXPERTS, 12, 4, 4, 4, false};
+    struct machine m;
+    machine_create(&m, &options);
+    for (uint32_t expert = 0; expert < 12; expert++)
+        use(&m, expert, RESIDENCY_NORMAL);
+    for (uint32_t expert = 20; expert < 30; expert++)
+        use(&m, expert, RESIDENCY_SWEEP);
+    residency_settle(m.r);
+    residency_check(m.r);
+    for (uint32_t expert = 26; expert < 30; expert++)
+        assert_int_equal(residency_look(m.r, expert, NULL), RESIDENCY_DEVICE);
+    for (uint32_t expert = 40; expert < 44; expert++)
+        use(&m, expert, RESIDENCY_NORMAL);
+    for (uint32_t expert = 26; expert < 30; expert++)
+        assert_int_equal(residency_look(m.r, expert, NULL), RESIDENCY_MISS);
+    for (uint32_t expert = 4; expert < 12; expert++)
+        assert_int_equal(use(&m, expert, RESIDENCY_NORMAL), RESIDENCY_DEVICE);
+    residency_destroy(m.r);
+}
+
+// The host memory would keep nothing of what the prompt's end used.
+static void host_memory_keeps_what_it_is_told(void **state)
+{
+    (void)state;
+    const struct residency_options options = {EXPERTS, 6, 12, 2, 2, true};
+    struct machine m;
+    machine_create(&m, &options);
+    for (uint32_t expert = 0; expert < 18; expert++)
+        use(&m, expert, RESIDENCY_NORMAL);
+    for (uint32_t expert = 20; expert < 40; expert++) {
+        use(&m, expert, RESIDENCY_SWEEP);
+        if (expert % 4 == 0)
+            assert_true(residency_keep_host(m.r, expert));
+    }
+    assert_false(residency_keep_host(m.r, 50));
+    residency_settle(m.r);
+    residency_check(m.r);
+    for (uint32_t expert = 20; expert < 40; expert += 4)
+        assert_int_equal(use(&m, expert, RESIDENCY_NORMAL), RESIDENCY_HOST);
+    residency_destroy(m.r);
+}
+
+// After a failed submission the model would go on with weights that never reached the device.
+static void a_lost_copy_is_forgotten(void **state)
+{
+    (void)state;
+    for (int host_cache = 0; host_cache < 2; host_cache++) {
+        const struct residency_options options = {EXPERTS, 4, 4, 2, 2, host_cache};
+        struct machine m;
+        machine_create(&m, &options);
+        use(&m, 1, RESIDENCY_NORMAL);
+        residency_copy_lost(m.r, 1);
+        residency_check(m.r);
+        residency_copy_lost(m.r, 1); // has no slot any more
+        residency_copy_lost(m.r, 2); // never had one
+        assert_int_equal(use(&m, 1, RESIDENCY_NORMAL), host_cache ? RESIDENCY_HOST : RESIDENCY_MISS);
+        assert_int_equal(use(&m, 1, RESIDENCY_NORMAL), RESIDENCY_DEVICE);
+        residency_destroy(m.r);
+    }
+}
+
 // With a RAM tier no larger than the card's cache, RAM would hold only what the card holds too.
 static void the_ram_tier_adds_to_the_device(void **state)
 {
@@ -426,6 +491,9 @@ int main(void)
         cmocka_unit_test(a_sweep_fills_what_is_free_and_finds_it_again),
         cmocka_unit_test(a_sweep_recycles_its_oldest_slot),
         cmocka_unit_test(touched_experts_stay),
+        cmocka_unit_test(a_settled_ring_is_given_up_first),
+        cmocka_unit_test(host_memory_keeps_what_it_is_told),
+        cmocka_unit_test(a_lost_copy_is_forgotten),
         cmocka_unit_test(the_ram_tier_adds_to_the_device),
         cmocka_unit_test(a_second_user_shares_the_first_ones_read),
         cmocka_unit_test(a_failed_read_can_be_tried_again),

@@ -1,0 +1,64 @@
+// Brings expert records from the drive into memory, verified, on a thread of its own: reads are submitted, collected
+// and checked while the caller records commands or waits for the device, so that the drive never waits for the caller.
+//
+//   caller: submit --> [queue] --> thread: reader (io_uring or pool) --> checksum --> [finished] --> caller: collect
+//
+// Records are requested from the drive in the order of submission, as many at once as the reader's depth allows.
+//
+// Threads: one caller at a time. The loader's thread takes no signals. Nothing is allocated after creation.
+#ifndef SLUICE_OFFLOAD_LOADER_H
+#define SLUICE_OFFLOAD_LOADER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "offload/container.h"
+#include "offload/reader.h"
+
+struct loader_options {
+    struct reader_options reader; // how to read; same_file and same_file_descriptor are set from the container
+    uint32_t capacity;            // requests that are submitted and not yet collected, at most; >= 1
+    bool skip_checksums;
+};
+
+struct loader_request {
+    uint32_t layer, expert; // has experts, exists (checked)
+    void *destination;      // record_bytes of the layer; valid until collected
+    uint64_t tag;           // the caller's
+};
+
+struct loader_completion {
+    uint64_t tag;
+    // NULL: the record is there and verified. Else SLUICE_ERR_IO or SLUICE_ERR_CHECKSUM, naming layer and expert; valid
+    // until the next loader_submit.
+    const struct error_record *failure;
+};
+
+struct loader_statistics {
+    struct reader_statistics reader; // wait_ns is the loader's thread's
+    uint64_t wait_ns;                // spent by the caller inside loader_collect
+    uint64_t cpu_ns;                 // processor time of the loader's thread: system calls and checksums
+};
+
+struct loader;
+
+// The container must outlive the loader. Errors as reader_create; SLUICE_ERR_MEMORY; SLUICE_ERR_IO (no thread).
+enum sluice_status loader_create(const struct container *container, const struct loader_options *options,
+                                 struct loader **loader);
+
+// Waits for what is in flight; drops the rest. NULL is allowed.
+void loader_destroy(struct loader *loader);
+
+// How many requests can be submitted now.
+uint32_t loader_space(const struct loader *loader);
+
+// Queues all requests; more than the capacity leaves is our own bug (checked). Never waits for the drive.
+void loader_submit(struct loader *loader, const struct loader_request *requests, uint32_t count);
+
+// Takes up to `max` finished requests into `out`, waiting until there are `min` of them; `min` is lowered to what is
+// outstanding. Returns how many.
+uint32_t loader_collect(struct loader *loader, uint32_t min, uint32_t max, struct loader_completion *out);
+
+struct loader_statistics loader_statistics(struct loader *loader);
+
+#endif

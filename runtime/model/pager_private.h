@@ -1,0 +1,82 @@
+// What pager.c and pager_sweep.c share.
+#ifndef SLUICE_MODEL_PAGER_PRIVATE_H
+#define SLUICE_MODEL_PAGER_PRIVATE_H
+
+#include "offload/loader.h"
+#include "runtime/model/pager.h"
+
+enum {
+    READ_DEPTH = RESIDENCY_LOADS_MAX / 2,   // reads in the drive's queue
+    REQUESTS_MAX = 2 * RESIDENCY_LOADS_MAX, // queued for the drive and not collected yet
+};
+
+//   NONE       not acquired
+//   STALLED    acquired; its host slot is not free yet
+//   READING, LOADED
+//   RESIDENT   was on the device already
+//   HANDED_OUT its kernels are being recorded
+//   DONE       released
+//   UNWANTED   read ahead, and then no token selected it; still being read
+//   FAILED     its read failed while it was read ahead
+enum item_state {
+    ITEM_NONE,
+    ITEM_STALLED,
+    ITEM_READING,
+    ITEM_LOADED,
+    ITEM_RESIDENT,
+    ITEM_HANDED_OUT,
+    ITEM_DONE,
+    ITEM_UNWANTED,
+    ITEM_FAILED
+};
+
+// One expert of a sweep.
+struct item {
+    enum item_state state;
+    bool from_drive;                // not from the host cache
+    struct residency_ticket ticket; // from STALLED on
+};
+
+struct sweep {
+    bool open;
+    uint32_t layer;
+    const struct container_expert_layer *shape;
+    bool in_order;
+    enum residency_mode mode;
+    uint32_t *order;     // [count] experts, owned
+    struct item *items;  // [experts], by expert, owned
+    uint32_t count;      // of the list
+    uint32_t requested;  // of the list, before this one all have been acquired
+    uint32_t first_left; // before this one all have been handed out
+    uint32_t left;       // not handed out yet
+    uint32_t reading;    // READING and UNWANTED
+};
+
+struct pager {
+    struct gpu_device *device;
+    const struct container *container;
+    struct pager_options options;
+    uint64_t slot_bytes;
+
+    uint32_t slots_per_slab, slab_count;
+    struct gpu_buffer **slabs; // [slab_count] device slots, owned
+
+    uint8_t *host; // [host_slots][slot_bytes], mmap
+    uint32_t host_slots_per_buffer, host_buffer_count;
+    struct gpu_buffer **host_buffers; // imported parts of `host`, or NULL: no import
+    struct gpu_buffer **staging;      // upload buffers of the same division, if there is no import
+
+    struct residency *residency;
+    struct loader *loader;
+
+    struct sweep sweeps[2];
+    unsigned now;          // the sweep under way; the other one is read ahead
+    struct sweep *stalled; // the sweep that `stalled_expert` belongs to, or NULL: none is STALLED
+    uint32_t stalled_expert;
+    uint32_t *unsubmitted_keys; // [device_slots] experts copied by the command that is being recorded, owned
+    uint32_t unsubmitted_count;
+    bool unsubmitted; // experts were handed out for a command that is not submitted yet
+    uint64_t wasted;  // reads of experts that no token selected
+};
+
+#endif

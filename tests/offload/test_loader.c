@@ -1,0 +1,232 @@
+// The thread that brings expert records: everything arrives verified, whatever fails is said, nothing is left behind.
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "container_sample.h"
+#include "offload/loader.h"
+#include "runtime/base/mem.h"
+
+enum { RECORD_BYTES_MAX = 8192, SLOTS = 6 };
+
+static char folder[64], path[96];
+static struct container *container;
+static uint8_t *memory; // [SLOTS][RECORD_BYTES_MAX]
+
+// The sample's experts, numbered through.
+static const struct {
+    uint32_t layer, expert, bytes;
+} experts[SAMPLE_EXPERTS] = {{0, 0, 4096}, {0, 1, 4096}, {0, 2, 4096}, {2, 0, 8192}, {2, 1, 8192}};
+
+static int set_up(void **state)
+{
+    (void)state;
+    folder_create(folder, false);
+    snprintf(path, sizeof path, "%s/sample.sluice", folder);
+    sample_write(path);
+    assert_int_equal(container_open(path, &container), SLUICE_OK);
+    memory = aligned_alloc(4096, (size_t)SLOTS * RECORD_BYTES_MAX);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    free(memory);
+    container_close(container);
+    folder_remove(folder);
+    return 0;
+}
+
+static struct loader *open_loader(enum reader_kind kind, const struct reader_faults *faults)
+{
+    struct loader *loader;
+    struct loader_options options = {.reader = {.kind = kind, .depth = 3, .faults = faults}, .capacity = SLOTS};
+    enum sluice_status status = loader_create(container, &options, &loader);
+    if (status == SLUICE_ERR_UNSUPPORTED)
+        skip();
+    assert_int_equal(status, SLUICE_OK);
+    return loader;
+}
+
+static uint8_t *slot(uint32_t index)
+{
+    return memory + (size_t)index * RECORD_BYTES_MAX;
+}
+
+static void submit(struct loader *loader, uint32_t index, uint32_t number)
+{
+    struct loader_request request = {experts[number].layer, experts[number].expert, slot(index), index << 8 | number};
+    memset(slot(index), 0xEE, RECORD_BYTES_MAX);
+    loader_submit(loader, &request, 1);
+}
+
+static void assert_record(uint32_t index, uint32_t number)
+{
+    uint8_t wanted[RECORD_BYTES_MAX];
+    sample_expert(experts[number].layer, experts[number].expert, wanted);
+    assert_memory_equal(slot(index), wanted, experts[number].bytes);
+}
+
+// Reads at random, as slots get free, until `total` came.
+static void load_many(struct loader *loader, uint32_t total)
+{
+    uint64_t random = 11;
+    uint32_t submitted = 0, collected = 0, free_slots[SLOTS], free_count = 0;
+    for (uint32_t i = 0; i < SLOTS; i++)
+        free_slots[free_count++] = i;
+    while (collected < total) {
+        struct loader_completion done[SLOTS];
+        while (submitted < total && free_count > 0 && random_next(&random) % 4 != 0) {
+            assert_true(loader_space(loader) > 0);
+            submit(loader, free_slots[--free_count], (uint32_t)(random_next(&random) % SAMPLE_EXPERTS));
+            submitted++;
+        }
+        uint32_t count = loader_collect(loader, (uint32_t)(random_next(&random) % 4), SLOTS, done);
+        for (uint32_t i = 0; i < count; i++) {
+            assert_null(done[i].failure);
+            assert_record((uint32_t)done[i].tag >> 8, done[i].tag & 255);
+            free_slots[free_count++] = (uint32_t)done[i].tag >> 8;
+        }
+        collected += count;
+    }
+    assert_int_equal(loader_space(loader), SLOTS);
+}
+
+static void loads(enum reader_kind kind)
+{
+    struct reader_faults faults = {.short_every = 3};
+    for (int i = 0; i < 2; i++) {
+        struct loader *loader = open_loader(kind, i ? &faults : NULL);
+        load_many(loader, 500);
+        struct loader_statistics statistics = loader_statistics(loader);
+        assert_int_equal(statistics.reader.requests, 500);
+        assert_true(statistics.reader.bytes > 500 * 4096);
+        assert_true(statistics.cpu_ns > 0);
+        loader_destroy(loader);
+    }
+}
+
+// The model would compute with weights that are not there yet, or are another expert's.
+static void uring_loads_what_was_asked_for(void **state)
+{
+    (void)state;
+    loads(READER_URING);
+}
+
+static void pread_loads_what_was_asked_for(void **state)
+{
+    (void)state;
+    loads(READER_PREAD);
+}
+
+// A failing drive would end in a hang or in an answer from garbage; or one bad expert would take good ones with it.
+static void failures_name_the_expert_and_spare_the_others(void **state)
+{
+    (void)state;
+    struct reader_faults faults = {.error_at = 2, .error = EBADF};
+    struct loader *loader = open_loader(READER_AUTO, &faults);
+    struct loader_completion done[3];
+    for (uint32_t i = 0; i < 3; i++)
+        submit(loader, i, i + 2);
+    for (uint32_t count = 0; count < 3;)
+        count += loader_collect(loader, 3, 3 - count, done + count);
+    uint32_t failures = 0;
+    for (uint32_t i = 0; i < 3; i++) {
+        if (done[i].tag == (1u << 8 | 3)) {
+            assert_int_equal(error_restore(done[i].failure), SLUICE_ERR_IO);
+            assert_non_null(strstr(error_message(), "layer 2, expert 0"));
+            failures++;
+        } else {
+            assert_null(done[i].failure);
+            assert_record((uint32_t)done[i].tag >> 8, done[i].tag & 255);
+        }
+    }
+    assert_int_equal(failures, 1);
+    load_many(loader, 20);
+    loader_destroy(loader);
+}
+
+// A flipped bit on the drive would go unnoticed.
+static void damaged_records_are_refused(void **state)
+{
+    (void)state;
+    FILE *file = fopen(path, "r+b");
+    uint64_t offset = container_expert_offset(container, 0, 1) + 1234;
+    assert_non_null(file);
+    fseek(file, (long)offset, SEEK_SET);
+    int byte = fgetc(file);
+    fseek(file, (long)offset, SEEK_SET);
+    fputc(byte ^ 4, file);
+    fclose(file);
+    struct loader_completion done;
+    for (int skips = 0; skips < 2; skips++) {
+        struct loader *loader;
+        struct loader_options options = {.reader = {.depth = 1}, .capacity = 1, .skip_checksums = skips};
+        assert_int_equal(loader_create(container, &options, &loader), SLUICE_OK);
+        submit(loader, 0, 1);
+        assert_int_equal(loader_collect(loader, 1, 1, &done), 1);
+        assert_int_equal(done.failure != NULL, !skips);
+        if (!skips) {
+            assert_int_equal(error_restore(done.failure), SLUICE_ERR_CHECKSUM);
+            assert_non_null(strstr(error_message(), "expert 1"));
+        }
+        loader_destroy(loader);
+    }
+    sample_write(path);
+    container_close(container);
+    assert_int_equal(container_open(path, &container), SLUICE_OK);
+}
+
+// Leaving in the middle of a document would let the drive write into memory that is somebody else's by then.
+static void destroying_waits_for_what_is_in_flight(void **state)
+{
+    (void)state;
+    const enum reader_kind kinds[] = {READER_PREAD, READER_URING};
+    for (int n = 0; n < 40; n++) {
+        struct loader *loader = open_loader(kinds[n % 2], NULL);
+        for (uint32_t i = 0; i < SLOTS; i++)
+            submit(loader, i, i % SAMPLE_EXPERTS);
+        loader_destroy(loader);
+        memset(memory, 0x55, (size_t)SLOTS * RECORD_BYTES_MAX);
+    }
+    for (size_t i = 0; i < (size_t)SLOTS * RECORD_BYTES_MAX; i++)
+        assert_int_equal(memory[i], 0x55);
+}
+
+// A small machine would crash instead of saying that it is too small.
+static void every_failed_allocation_is_an_error(void **state)
+{
+    (void)state;
+    for (uint64_t at = 0;; at++) {
+        struct loader *loader;
+        struct loader_options options = {.reader = {.depth = 2}, .capacity = 2};
+        mem_fail_at(at);
+        enum sluice_status status = loader_create(container, &options, &loader);
+        mem_fail_at(UINT64_MAX);
+        if (status == SLUICE_OK) {
+            loader_destroy(loader);
+            break;
+        }
+        assert_int_equal(status, SLUICE_ERR_MEMORY);
+        assert_null(loader);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(uring_loads_what_was_asked_for),
+        cmocka_unit_test(pread_loads_what_was_asked_for),
+        cmocka_unit_test(failures_name_the_expert_and_spare_the_others),
+        cmocka_unit_test(damaged_records_are_refused),
+        cmocka_unit_test(destroying_waits_for_what_is_in_flight),
+        cmocka_unit_test(every_failed_allocation_is_an_error),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
