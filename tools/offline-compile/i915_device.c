@@ -151,7 +151,7 @@ static void *answer_space(struct drm_i915_query_item *item, size_t bytes)
     item->length = (int32_t)bytes;
     if (asked == 0)
         return NULL;
-    return memset((void *)(uintptr_t)item->data_ptr, 0, bytes); // NOLINT: that is how the kernel's interface says it
+    return memset((void *)(uintptr_t)item->data_ptr, 0, bytes);
 }
 
 static void query_topology(struct drm_i915_query_item *item)
@@ -202,7 +202,7 @@ static void query_memory(struct drm_i915_query_item *item)
 
 static int query(struct drm_i915_query *ask)
 {
-    struct drm_i915_query_item *items = (void *)(uintptr_t)ask->items_ptr; // NOLINT
+    struct drm_i915_query_item *items = (void *)(uintptr_t)ask->items_ptr;
     for (uint32_t i = 0; i < ask->num_items; i++)
         switch (items[i].query_id) {
         case DRM_I915_QUERY_TOPOLOGY_INFO:
@@ -265,7 +265,7 @@ static int context_parameter(struct drm_i915_gem_context_param *p)
 
 static int points_reached(const struct drm_syncobj_timeline_array *timelines)
 {
-    uint64_t *points = (void *)(uintptr_t)timelines->points; // NOLINT
+    uint64_t *points = (void *)(uintptr_t)timelines->points;
     for (uint32_t i = 0; i < timelines->count_handles; i++)
         points[i] = UINT64_MAX / 2;
     return 0;

@@ -173,7 +173,7 @@ def multiply_loop(order):
     innermost = [l for l in loops if not any(o < l for o in loops)]
     if not innermost:
         return None, []
-    best = max(innermost, key=lambda l: (work(l), instructions(l)))
+    best = max(innermost, key=lambda l: (work(l), -instructions(l)))
     return best, [l for l in loops if best < l]
 
 

@@ -72,11 +72,11 @@ def weights_per_trip(row, formats):
         columns, groups = formats[ours.group(1)]
         rows = row.constant(1, 1) * row.constant(3, 1)
         return columns // groups * rows, columns * rows
-    # llama.cpp: constants 0, 1, 2 are the local size, rows and columns. mul_mat_vecq has dot products, which say it
-    # themselves. Of a k-quant block of 256 weights 16 lanes take 16 each per row; q8_0 see README.md.
-    theirs = re.match(r"mul_mat_vec_(?:id_)?(q\d_[0k])_", row.kernel)
+    # llama.cpp: constants 1 and 2 are rows and columns. Its integer kernels say themselves, by their dot products. Of its
+    # float kernels a lane takes 16 weights of a k-quant's block per row, and 4 times 8 weights of other formats.
+    theirs = re.match(r"mul_mat_vec_(?:id_)?(q\d_[0k])_f32", row.kernel)
     if theirs:
-        return (16 if theirs.group(1).endswith("k") else 0) * row.constant(1, 1) or None, None
+        return (16 if theirs.group(1).endswith("k") else 32) * row.constant(1, 1), None
     return None
 
 
