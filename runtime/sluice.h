@@ -53,8 +53,8 @@ struct sluice_options {
     enum sluice_kv kv;
     enum sluice_activations activations;
     enum sluice_routing routing;
-    // A folder, made when needed, for what is measured once per device and driver (how kernels are specialised there);
-    // NULL: it is measured again at every opening, for up to a second. Only speed depends on what is kept there.
+    // A folder, made when needed, for what is measured once per device and driver (how kernels are specialised there),
+    // and for compiled kernels; NULL: both are made again at every opening. Only speed depends on what is kept there.
     const char *cache_folder;
     bool recalibrate;    // measure anew, and keep that
     bool skip_checksums; // do not verify expert records when they are read

@@ -53,7 +53,7 @@ static void load_functions(struct gpu_device *device, bool debug_names)
             (PFN_vkSetDebugUtilsObjectNameEXT)vkGetInstanceProcAddr(device->instance, "vkSetDebugUtilsObjectNameEXT");
 }
 
-static enum sluice_status create_objects(struct gpu_device *device)
+static enum sluice_status create_timeline(struct gpu_device *device)
 {
     VkSemaphoreTypeCreateInfo type = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO,
                                       .semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE};
@@ -61,9 +61,7 @@ static enum sluice_status create_objects(struct gpu_device *device)
     VkResult result = vkCreateSemaphore(device->handle, &semaphore, NULL, &device->timeline);
     if (result < 0)
         return vk_error(device, result, "cannot create the timeline semaphore");
-    VkPipelineCacheCreateInfo cache = {.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
-    result = vkCreatePipelineCache(device->handle, &cache, NULL, &device->pipeline_cache);
-    return result < 0 ? vk_error(device, result, "cannot create the pipeline cache") : SLUICE_OK;
+    return SLUICE_OK;
 }
 
 enum sluice_status gpu_device_create(const struct gpu_device_options *options, struct gpu_device **out)
@@ -85,7 +83,8 @@ enum sluice_status gpu_device_create(const struct gpu_device_options *options, s
     timers_init(&device->timers, &support, options->timestamps);
     TRY(create_handle(device, &support));
     load_functions(device, debug_names);
-    TRY(create_objects(device));
+    TRY(create_timeline(device));
+    TRY(pipeline_cache_create(device, options->cache_folder));
     *out = device;
     return SLUICE_OK;
 fail:
@@ -101,7 +100,7 @@ static void destroy_handle(struct gpu_device *device)
     kernels_destroy(device);
     for (int i = 0; i <= SHADER_BINDINGS_MAX; i++)
         vkDestroyDescriptorSetLayout(device->handle, device->set_layouts[i], NULL);
-    vkDestroyPipelineCache(device->handle, device->pipeline_cache, NULL);
+    pipeline_cache_destroy(device);
     vkDestroySemaphore(device->handle, device->timeline, NULL);
     vkDestroyDevice(device->handle, NULL);
 }
@@ -114,6 +113,7 @@ void gpu_device_destroy(struct gpu_device *device)
     if (device->handle)
         destroy_handle(device);
     timers_finish(&device->timers);
+    mem_free(device->cache_folder);
     if (device->instance)
         vkDestroyInstance(device->instance, NULL);
     mem_free(device);

@@ -19,6 +19,9 @@ struct gpu_device_options {
     uint64_t max_buffer_bytes; // tests: pretend that one buffer or binding may not be larger; 0: the driver's limits
     bool no_import;            // tests: behave as if host memory could not be imported
     bool timestamps;           // measure GPU time per label
+    // Where compiled kernels are kept for the next run, made when needed; NULL: nowhere. A damaged or impossible cache
+    // is no error. Must outlive gpu_device_create only.
+    const char *cache_folder;
 };
 
 // What the driver reports, after quirks.

@@ -96,6 +96,8 @@ struct gpu_device {
     uint32_t queue_family;
     VkSemaphore timeline;
     VkPipelineCache pipeline_cache;
+    char *cache_folder;                                         // where it is kept, owned; NULL: nowhere
+    size_t cache_loaded_bytes;                                  // of it came from there
     VkDescriptorSetLayout set_layouts[SHADER_BINDINGS_MAX + 1]; // by number of bindings; made at first use
     VkPhysicalDeviceMemoryProperties memory;
     bool has_budget, lost;
@@ -111,6 +113,13 @@ struct gpu_device {
 };
 
 void device_name_object(struct gpu_device *device, VkObjectType type, uint64_t handle, const char *name);
+
+// --- pipeline_cache.c -----------------------------------------------------------------------------------------------
+
+// device->pipeline_cache, with what an earlier run kept in `folder` (NULL: nothing).
+enum sluice_status pipeline_cache_create(struct gpu_device *device, const char *folder);
+// Keeps what is new in it. Nothing was created: allowed.
+void pipeline_cache_destroy(struct gpu_device *device);
 
 // --- buffer.c -------------------------------------------------------------------------------------------------------
 

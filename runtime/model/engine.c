@@ -121,6 +121,7 @@ static enum sluice_status prepare(struct sluice_engine *e, const char *path, str
         .timestamps = e->options.timestamps,
         .max_buffer_bytes = e->hooks.max_buffer_bytes,
         .no_import = e->hooks.no_import,
+        .cache_folder = e->options.cache_folder,
     };
     TRY(gpu_device_create(&device, &e->device));
     struct ops_options ops = {

@@ -71,7 +71,8 @@ enum sluice_status probe_run(const struct probe_options *options)
     TRY(b ? SLUICE_OK : SLUICE_ERR_MEMORY);
     if (options->compare)
         TRY(bench_compare_load(options->compare, &before));
-    TRY(gpu_device_create(&(struct gpu_device_options){.name = options->device}, &device));
+    TRY(gpu_device_create(&(struct gpu_device_options){.name = options->device, .cache_folder = options->cache_folder},
+                          &device));
     TRY(ops_create(device, &ops, &b->ops));
     b->watch = (struct stopwatch){.device = device, .seconds_max = options->seconds_max};
     TRY(measure(options, b));
