@@ -3,19 +3,8 @@
 
 enum { HEAD_DIM_MAX = 256, GROUP_MAX = 16 };
 
-// How attend.comp is specialised.
-struct attend_tuning {
-    uint32_t rows_max, rows_max_long; // query rows that share a workgroup; from LONG positions on
-    uint32_t keys;                    // positions per lane; how sums are ordered depends on it
-    uint32_t unroll_few, unroll_many; // up to ROWS_FEW rows, and more: pieces of K or V in flight
-    uint32_t warm;                    // bool
-};
-
+// From so many positions on the tuning for long documents holds; up to so many rows the one for few.
 enum { ROWS_FEW = 8, LONG = 4096 };
-
-// A GPU: as many rows as its registers allow. The software driver: many, so that its slow fetches matter less, but only
-// for documents that repay the seconds which compiling that takes.
-static const struct attend_tuning tuning_gpu = {8, 8, 2, 2, 2, 0}, tuning_software = {8, 32, 4, 4, 2, 1};
 
 static void shape_check(const struct ops *ops, const struct attention_shape *shape, uint32_t tokens)
 {
@@ -85,7 +74,7 @@ void op_attend(struct ops *ops, struct gpu_command *cmd, const struct attention_
     CHECK(split0 <= splits && split_count <= splits - split0 && split_count <= ops->caps->max_groups_y);
     CHECK(q.bytes >= rows_bytes(shape, tokens) && partial_o.bytes >= splits * rows_bytes(shape, tokens));
     CHECK(partial_ml.bytes >= 8ull * tokens * shape->heads * splits);
-    const struct attend_tuning *tuning = ops->caps->is_software ? &tuning_software : &tuning_gpu;
+    const struct attend_tuning *tuning = &ops->tuning.attend;
     uint32_t rows_max = end - begin < LONG ? tuning->rows_max : tuning->rows_max_long;
     uint32_t rows = tokens * (shape->heads / shape->kv_heads), tile_rows = 1;
     while (tile_rows < rows_max && tile_rows < rows)

@@ -3,10 +3,6 @@
 
 enum { CONV_LANES = 64, CONV_TAPS_MAX = 8, SCAN_COLUMNS = 32, SCAN_PARTS = 4 };
 
-// Of delta_scan on the software driver: columns per lane, of which more would take long to compile, and tokens whose k
-// and q go through shared memory at once.
-enum { SCAN_LANE_COLUMNS = 2, SCAN_STAGED = 16 };
-
 // Tokens per workgroup of the convolution; a call of more is cut into runs. Long enough that the taps - 1 tokens that
 // two runs both read cost little, short enough that a prompt fills a GPU.
 enum { CONV_RUN_TOKENS = 32 };
@@ -91,27 +87,23 @@ void op_delta_scan(struct ops *ops, struct gpu_command *cmd, const struct delta_
     if (tokens == 0)
         return;
     uint32_t parts = shape->key_dim % (4 * SCAN_PARTS) == 0 ? SCAN_PARTS : 2;
-    uint32_t lane_parts = 1, lane_columns = 1, staged = 0;
-    if (ops->caps->is_software) {
-        lane_parts = parts;
-        lane_columns = SCAN_LANE_COLUMNS;
-        staged = SCAN_STAGED;
-    }
+    const struct delta_tuning *tuning = &ops->tuning.delta;
+    uint32_t lane_parts = tuning->whole_columns ? parts : 1;
     struct delta_scan_push push = {.key_heads = shape->key_heads, .value_heads = shape->value_heads, .tokens = tokens};
     struct gpu_range ranges[] = {conv, ba, a_log, dt_bias, state, o};
-    ops_dispatch(
-        ops, cmd,
-        &(struct ops_dispatch){.shader = SHADER_DELTA_SCAN,
-                               .constants = {SCAN_COLUMNS / lane_columns * parts / lane_parts, shape->key_dim / 4,
-                                             shape->value_dim, parts, lane_parts, lane_columns, staged},
-                               .constant_count = 7,
-                               .ranges = ranges,
-                               .range_count = 6,
-                               .push = &push,
-                               .push_bytes = sizeof push,
-                               .groups_x = ops_divide_up(shape->value_dim, SCAN_COLUMNS),
-                               .groups_y = shape->value_heads,
-                               .groups_z = 1});
+    ops_dispatch(ops, cmd,
+                 &(struct ops_dispatch){.shader = SHADER_DELTA_SCAN,
+                                        .constants = {SCAN_COLUMNS / tuning->lane_columns * parts / lane_parts,
+                                                      shape->key_dim / 4, shape->value_dim, parts, lane_parts,
+                                                      tuning->lane_columns, tuning->staged},
+                                        .constant_count = 7,
+                                        .ranges = ranges,
+                                        .range_count = 6,
+                                        .push = &push,
+                                        .push_bytes = sizeof push,
+                                        .groups_x = ops_divide_up(shape->value_dim, SCAN_COLUMNS),
+                                        .groups_y = shape->value_heads,
+                                        .groups_z = 1});
 }
 
 void op_delta_norm(struct ops *ops, struct gpu_command *cmd, const struct delta_shape *shape, struct gpu_range o,

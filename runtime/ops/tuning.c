@@ -23,9 +23,29 @@ static struct matmul_tuning matmul_default(const struct gpu_caps *caps)
                                   .unrolled = true};
 }
 
+// A GPU: as many rows as its registers allow. The software driver: many, so that its slow fetches matter less, but only
+// for documents that repay the seconds which compiling that takes.
+static struct attend_tuning attend_default(const struct gpu_caps *caps)
+{
+    if (caps->is_software)
+        return (struct attend_tuning){
+            .rows_max = 8, .rows_max_long = 32, .keys = 4, .unroll_few = 4, .unroll_many = 2, .warm = true};
+    return (struct attend_tuning){.rows_max = 8, .rows_max_long = 8, .keys = 2, .unroll_few = 2, .unroll_many = 2};
+}
+
+// One part of the rows per lane puts more lanes to work on a GPU; whole columns need no barrier per token. On the
+// software driver more columns per lane would take long to compile.
+static struct delta_tuning delta_default(const struct gpu_caps *caps)
+{
+    if (caps->is_software)
+        return (struct delta_tuning){.lane_columns = 2, .whole_columns = true, .staged = 16};
+    return (struct delta_tuning){.lane_columns = 1};
+}
+
 struct tuning tuning_default(const struct gpu_caps *caps)
 {
-    return (struct tuning){.matmul = matmul_default(caps)};
+    return (struct tuning){
+        .matmul = matmul_default(caps), .attend = attend_default(caps), .delta = delta_default(caps)};
 }
 
 const char *tuning_path_name(uint32_t path)

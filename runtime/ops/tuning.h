@@ -24,8 +24,25 @@ struct matmul_tuning {
     uint32_t read_ahead;        // bool: touch the next weights
 };
 
+// attend.comp.
+struct attend_tuning {
+    uint32_t rows_max, rows_max_long; // query rows that share a workgroup; for long documents
+    uint32_t keys;                    // positions per lane: sums are ordered by it, so it is the same on all GPUs
+    uint32_t unroll_few, unroll_many; // pieces of K or V in flight, with few rows and with many
+    uint32_t warm;                    // bool: touch the next ones
+};
+
+// delta_scan.comp.
+struct delta_tuning {
+    uint32_t lane_columns;  // columns of the state per lane; more than 1 only of whole ones
+    uint32_t whole_columns; // bool: a lane has all rows of its columns, else a part
+    uint32_t staged;        // tokens whose k and q go through shared memory at once; 0: none do, else whole columns
+};
+
 struct tuning {
     struct matmul_tuning matmul;
+    struct attend_tuning attend;
+    struct delta_tuning delta;
 };
 
 // Paths that a device may lack or compute wrongly. Bits of a mask.

@@ -23,6 +23,11 @@ static unsigned current;
 static void choose_current(const struct gpu_caps *caps, struct tuning *tuning)
 {
     tuning->matmul = tunings[current];
+    tuning->attend.rows_max = 1u << current;
+    tuning->attend.warm = current % 2;
+    tuning->attend.unroll_few = tuning->attend.unroll_many = current % 2 ? 2 : 4;
+    tuning->delta = current % 2 ? (struct delta_tuning){.lane_columns = 1}
+                                : (struct delta_tuning){.lane_columns = 4, .whole_columns = true, .staged = 8};
     assert_true(tuning_is_valid(tuning, caps));
 }
 

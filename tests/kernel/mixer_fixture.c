@@ -52,6 +52,7 @@ struct ops *mixer_ops_other(void)
     caps.is_software = !caps.is_software;
     other = *mixer_ops;
     other.caps = &caps;
+    other.tuning = tuning_default(&caps);
     return &other;
 }
 
