@@ -104,12 +104,32 @@ struct sluice_plan {
     bool host_cache;       // host slots keep experts; else they only pass through
     uint32_t expert_bytes; // size of one record
     uint32_t sessions;
+    uint32_t layers_distinct; // the first so many layers hold every kind of layer
     struct sluice_model model;
     char device_name[256];
 };
 
 // What sluice_open would allocate with these options, without reading weights. Errors: as sluice_open.
 enum sluice_status sluice_plan(const char *path, const struct sluice_options *options, struct sluice_plan *plan);
+
+// What the device takes for this model while nobody waits for the drive, for one session. Seconds.
+struct sluice_speed {
+    uint32_t prompt_tokens;
+    double prefill_seconds;              // of so many tokens, their logits included, without copies of experts
+    double decode_seconds;               // of one token at a short context, all experts on the device
+    double decode_deep_seconds;          // the same at the end of the context:
+    uint32_t decode_deep_tokens;         // behind so many tokens
+    double experts_seconds;              // part of decode_seconds that the routed experts take
+    double copy_seconds;                 // of one expert from main memory to the device
+    uint32_t layers_tried, tokens_tried; // how much of the model was run
+};
+
+// Measures that with a short run of the model's first layers on the device (runtime/model/speed_trial.h), within the
+// budgets of `plan`, which came from sluice_plan with the same options. Takes seconds. Errors: SLUICE_ERR_ARGUMENT (the
+// prompt exceeds the context); as sluice_open.
+enum sluice_status sluice_speed_measure(const char *path, const struct sluice_options *options,
+                                        const struct sluice_plan *plan, uint32_t prompt_tokens,
+                                        struct sluice_speed *speed);
 
 // All sessions must be destroyed before. NULL is allowed.
 void sluice_close(struct sluice_engine *engine);

@@ -1,10 +1,68 @@
 // `sluice plan FILE`: what memory a container takes here, and how fast it will be.
 
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "tools/commands.h"
+#include "tools/drive_rate.h"
 #include "tools/engine_open.h"
+#include "tools/predict.h"
+
+enum { PROMPT_DEFAULT = 1024 };
+
+static const double DRIVE_SECONDS = 1;
+
+struct plan_options {
+    bool as_json, no_speed;
+    uint32_t prompt; // 0: the default
+    double hit_rate; // of the device's slots; negative: that of uniform routing
+};
+
+// What was measured, and what follows.
+struct measured {
+    struct drive_rate sequential, burst;
+    struct sluice_speed speed;
+    struct predict_input input;
+    struct prediction prediction;
+};
+
+// --- measuring ------------------------------------------------------------------------------------------------------
+
+static enum sluice_status measure_drive(const char *path, const struct sluice_options *options, double misses,
+                                        struct measured *m)
+{
+    struct drive_rate_options rate = {
+        .io = (enum reader_kind)options->io, .depth = DRIVE_RATE_DEPTH_MAX, .seconds = DRIVE_SECONDS};
+    enum sluice_status status = drive_rate_measure(path, &rate, &m->sequential);
+    if (status < 0 || misses == 0)
+        return status;
+    rate.depth = misses < 1 ? 1 : (uint32_t)fmin(misses + 0.5, DRIVE_RATE_DEPTH_MAX);
+    rate.random = rate.burst = true;
+    return drive_rate_measure(path, &rate, &m->burst);
+}
+
+static enum sluice_status measure(const char *path, const struct sluice_options *options, const struct sluice_plan *p,
+                                  const struct plan_options *o, struct measured *m)
+{
+    enum sluice_status status;
+    *m = (struct measured){.input = {.plan = p, .speed = &m->speed}};
+    struct predict_input *in = &m->input;
+    uint32_t context = p->model.context_tokens, prompt = o->prompt ? o->prompt : PROMPT_DEFAULT;
+    predict_hits(p, &in->hit_device, &in->hit_host);
+    if (o->hit_rate >= 0) {
+        in->hit_device = o->hit_rate;
+        in->hit_host = fmin(in->hit_host, 1 - o->hit_rate);
+    }
+    TRY(measure_drive(path, options, p->model.top_k * (1 - in->hit_device - in->hit_host), m));
+    TRY(sluice_speed_measure(path, options, p, o->prompt || prompt < context ? prompt : context, &m->speed));
+    in->sequential_bytes_s = (double)m->sequential.bytes_s;
+    in->burst_bytes_s = (double)m->burst.bytes_s;
+    m->prediction = predict(in);
+fail:
+    return status;
+}
 
 // --- for people -----------------------------------------------------------------------------------------------------
 
@@ -37,6 +95,35 @@ static void print_plan(const struct sluice_plan *p)
                p->experts_total, p->slots_host, p->host_cache ? "" : " (passing through)", cli_bytes(p->expert_bytes));
 }
 
+static void print_decode(const char *name, uint32_t depth, double seconds)
+{
+    printf("  %s", name);
+    if (depth)
+        printf(" behind %u tokens", depth);
+    printf(": %.2f tokens/s, %.4f s each\n", seconds > 0 ? 1 / seconds : 0, seconds);
+}
+
+static void print_prediction(const struct measured *m)
+{
+    const struct prediction *r = &m->prediction;
+    const struct sluice_speed *s = &m->speed;
+    printf("\nmeasured\n  drive: %.2f GB/s in file order, %d reads at once", (double)m->sequential.bytes_s * 1e-9,
+           DRIVE_RATE_DEPTH_MAX);
+    if (m->burst.bytes_s)
+        printf("; %.2f GB/s for %u at random", (double)m->burst.bytes_s * 1e-9, m->burst.depth);
+    printf("%s\n", m->sequential.is_direct || m->sequential.bytes_s == 0 ? "" : " (page cache: no O_DIRECT here)");
+    printf("  device: %u layers with %u tokens; %.4f s per token if all experts were there\n", s->layers_tried,
+           s->tokens_tried, s->decode_seconds);
+    printf("prediction, for routing that hits %.1f %% on the device and %.1f %% in main memory\n",
+           100 * m->input.hit_device, 100 * m->input.hit_host);
+    printf("  prefill of %u tokens: %.1f tokens/s, %.2f s: reading %s takes %.2f s, computing %.2f s\n",
+           s->prompt_tokens, s->prompt_tokens / r->prefill_seconds, r->prefill_seconds,
+           cli_bytes((uint64_t)r->prompt_bytes), r->read_seconds, r->compute_seconds);
+    print_decode("decode", 0, r->decode_seconds);
+    print_decode("decode", s->decode_deep_tokens, r->decode_deep_seconds);
+    printf("  a token reads %s, which takes %.4f s\n", cli_bytes((uint64_t)r->token_bytes), r->decode_read_seconds);
+}
+
 // --- JSON -----------------------------------------------------------------------------------------------------------
 
 static json_t *pack_size(uint64_t bytes)
@@ -63,6 +150,25 @@ static json_t *pack_plan(const struct sluice_plan *p)
                      (json_int_t)p->model.context_tokens, "sessions", (json_int_t)p->sessions);
 }
 
+static json_t *pack_prediction(const struct measured *m)
+{
+    const struct prediction *r = &m->prediction;
+    const struct sluice_speed *s = &m->speed;
+    return json_pack("{s:{s:f, s:f, s:i}, s:{s:i, s:i, s:f, s:f, s:f, s:f}, s:{s:i, s:f, s:f, s:f, s:f, s:f},"
+                     " s:{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:i, s:f}}",
+                     "drive", "sequential_bytes_s", (double)m->sequential.bytes_s, "burst_bytes_s",
+                     (double)m->burst.bytes_s, "burst_depth", (int)m->burst.depth, "device_speed", "layers",
+                     (int)s->layers_tried, "tokens", (int)s->tokens_tried, "prefill_seconds", s->prefill_seconds,
+                     "decode_seconds", s->decode_seconds, "experts_seconds", s->experts_seconds, "copy_seconds",
+                     s->copy_seconds, "prefill", "tokens", (int)s->prompt_tokens, "seconds", r->prefill_seconds,
+                     "tok_s", s->prompt_tokens / r->prefill_seconds, "read_seconds", r->read_seconds, "compute_seconds",
+                     r->compute_seconds, "bytes_read", r->prompt_bytes, "decode", "seconds", r->decode_seconds, "tok_s",
+                     1 / r->decode_seconds, "hit_device", m->input.hit_device, "hit_host", m->input.hit_host,
+                     "misses_per_layer", r->misses_per_layer, "bytes_read_per_token", r->token_bytes, "deep_seconds",
+                     r->decode_deep_seconds, "deep_tokens", (int)s->decode_deep_tokens, "read_seconds",
+                     r->decode_read_seconds);
+}
+
 static enum sluice_status print_json(json_t *tree)
 {
     if (!tree)
@@ -75,37 +181,68 @@ static enum sluice_status print_json(json_t *tree)
 
 // --- the command ----------------------------------------------------------------------------------------------------
 
-static enum sluice_status plan(const char *path, const struct cli_engine_options *options, bool as_json)
+static enum sluice_status plan(const char *path, const struct cli_engine_options *cli_options,
+                               const struct plan_options *options)
 {
     enum sluice_status status;
     struct sluice_options open;
     struct sluice_plan p;
-    TRY(engine_options(options, 0, &open));
+    struct measured m;
+    TRY(engine_options(cli_options, 0, &open));
     TRY(sluice_plan(path, &open, &p));
-    if (as_json)
-        return print_json(pack_plan(&p));
-    print_plan(&p);
+    if (!options->as_json)
+        print_plan(&p);
+    fflush(stdout);
+    if (!options->no_speed)
+        TRY(measure(path, &open, &p, options, &m));
+    if (options->as_json) {
+        json_t *tree = pack_plan(&p);
+        if (tree && !options->no_speed)
+            json_object_set_new(tree, "prediction", pack_prediction(&m));
+        return print_json(tree);
+    }
+    if (!options->no_speed)
+        print_prediction(&m);
 fail:
     return status;
+}
+
+static enum sluice_status parse_share(const char *text, void *target)
+{
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end || !(value >= 0 && value <= 1))
+        return error_set(SLUICE_ERR_ARGUMENT, "\"%s\" is no share from 0 to 1", text);
+    *(double *)target = value;
+    return SLUICE_OK;
 }
 
 int cmd_plan(int argc, char **argv)
 {
     struct cli_engine_options engine_options = {0};
-    bool as_json = false;
+    struct plan_options o = {.hit_rate = -1};
     const char *path;
     int exit_status;
     const struct cli_option options[] = {
         {"sessions", 's', "K", "sessions that exist at the same time; default 1", cli_parse_count,
          &engine_options.sessions},
-        {"json", 0, NULL, "one JSON object on standard output", cli_parse_flag, &as_json},
+        {"prompt", 'p', "N", "tokens of the prompt whose prefill is predicted; default 1024, at most the context",
+         cli_parse_count, &o.prompt},
+        {"hit-rate", 0, "SHARE",
+         "of experts' uses served by the device's slots, 0..1; default: the worst, all experts alike", parse_share,
+         &o.hit_rate},
+        {"no-speed", 0, NULL, "only the memory: measure and predict nothing", cli_parse_flag, &o.no_speed},
+        {"json", 0, NULL, "one JSON object on standard output", cli_parse_flag, &o.as_json},
         CLI_ENGINE_OPTIONS(engine_options),
     };
     const struct cli_command command = {
         "plan",
         "FILE [OPTIONS]",
-        "Shows where the model in FILE would lie with these options, without loading it. What does not fit is refused\n"
-        "with the nearest that does. Sizes are in units of 1024.",
+        "Shows where the model in FILE would lie with these options, without loading it, and predicts how fast it "
+        "will\n"
+        "be for one session, from the drive's rate and a short run of the model's first layers: some seconds. What "
+        "does\n"
+        "not fit is refused with the nearest that does. Sizes are in units of 1024, rates in units of 1000.",
         options,
         sizeof options / sizeof *options,
         1,
@@ -114,6 +251,6 @@ int cmd_plan(int argc, char **argv)
     if (!cli_parse(&command, argc, argv, &path, &exit_status))
         return exit_status;
     cli_log_start(engine_options.verbose);
-    enum sluice_status status = plan(path, &engine_options, as_json);
+    enum sluice_status status = plan(path, &engine_options, &o);
     return status < 0 ? cli_fail(status) : CLI_OK;
 }

@@ -7,10 +7,24 @@
 #include "runtime/base/mem.h"
 #include "runtime/model/engine_internal.h"
 #include "runtime/model/plan.h"
+#include "runtime/model/shape.h"
+#include "runtime/model/speed_trial.h"
 
 enum { CONTEXT_DEFAULT = 8192 };
 
 // --- model ----------------------------------------------------------------------------------------------------------
+
+static enum sluice_status keep_few_layers(struct sluice_engine *e, const char *text, size_t bytes)
+{
+    char *slice;
+    size_t slice_bytes;
+    enum sluice_status status = model_shape_slice(text, bytes, speed_trial_layers(&e->config), &slice, &slice_bytes);
+    if (status < 0)
+        return status;
+    status = model_config_parse(slice, slice_bytes, &e->config);
+    mem_free(slice);
+    return status;
+}
 
 static enum sluice_status read_config(struct sluice_engine *e)
 {
@@ -20,6 +34,8 @@ static enum sluice_status read_config(struct sluice_engine *e)
     if (status < 0)
         return status;
     status = model_config_parse(text, bytes, &e->config);
+    if (status == SLUICE_OK && e->hooks.few_layers)
+        status = keep_few_layers(e, text, bytes);
     mem_free(text);
     return status < 0 ? error_prefix(status, "%s", container_path(e->container)) : SLUICE_OK;
 }

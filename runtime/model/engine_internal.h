@@ -31,6 +31,7 @@ struct engine_hooks {
     const struct reader_faults *faults; // of the drive; must outlive the engine
     uint64_t device_free_bytes;         // what the driver is said to report as free
     uint64_t host_free_bytes;           // main memory that is said to be available
+    bool few_layers;                    // only the first layers of the model, as many as hold every kind
     bool own_memory;                    // the device is said to have memory of its own
     struct ops_hooks ops;
 };

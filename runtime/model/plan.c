@@ -9,6 +9,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/memory_available.h"
 #include "runtime/model/engine_internal.h"
+#include "runtime/model/speed_trial.h"
 
 enum { STAGING_SLOTS = RESIDENCY_LOADS_MAX, HOST_SLOTS_MIN = 2, CONTEXT_STEP = 1024 };
 
@@ -382,6 +383,7 @@ enum sluice_status plan_memory(const struct sluice_engine *e, struct memory_plan
     plan->report.experts_total = (uint32_t)container_expert_count(e->container);
     plan->report.expert_bytes = (uint32_t)pager_slot_bytes(e->container);
     plan->report.sessions = e->options.sessions;
+    plan->report.layers_distinct = speed_trial_layers(&e->config);
     plan->report.model = e->model;
 fail:
     return status;

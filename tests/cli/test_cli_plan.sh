@@ -3,16 +3,17 @@
 . "$(dirname "$0")/cli_lib.sh"
 
 ok synth --config "$configs/mixed.json" --container m.sluice --trunk q4_k
-"$sluice" plan m.sluice >out 2>err
+"$sluice" plan m.sluice --no-speed >out 2>err
 grep -q 'Vulkan' err && { echo "no device: skipped"; exit 77; }
 
-ok plan m.sluice --ctx 300 --slots 7 --sessions 2
+ok plan m.sluice --ctx 300 --slots 7 --sessions 2 --no-speed
 for item in trunk 'DeltaNet state' 'KV cache' activations 'device slots' 'host slots' transfers 'lists and logits' \
     'program and driver'; do
     grep -q "^  $item  *[0-9.]* [KMG]*i*B  *[0-9.]* %$" out || fail "no line for $item"
 done
 [ "$(grep -c '^  total ' out)" -eq 2 ] || fail "two totals"
 grep -q '^experts 7 of 48 fit on the device' out || fail "slots"
+grep -q '^prediction' out && fail "a prediction in spite of --no-speed"
 
 # A run takes what was planned.
 ok plan m.sluice --ctx 300 --slots 7 --json
@@ -26,8 +27,20 @@ for place in "device_memory", "main_memory":
 assert run["peak_device"] == plan["device_memory"]["total"]
 assert plan["slots"]["device"] == run["slots"]["device"] == 7 and plan["slots"]["host"] == run["slots"]["host"]
 assert plan["ctx"] == 300 and plan["sessions"] == 1 and plan["slots"]["experts_total"] == 48
+# The prediction follows from what was measured.
+pre, dec, drive = (plan["prediction"][k] for k in ("prefill", "decode", "drive"))
+assert pre["tokens"] == 300 and abs(pre["seconds"] - max(pre["read_seconds"], pre["compute_seconds"])) < 1e-9
+assert abs(pre["tok_s"] * pre["seconds"] - 300) < 1e-6 and abs(dec["tok_s"] * dec["seconds"] - 1) < 1e-6
+assert abs(pre["read_seconds"] * drive["sequential_bytes_s"] / pre["bytes_read"] - 1) < 1e-6
+assert abs(dec["hit_device"] - 7 / 48) < 1e-6 and dec["bytes_read_per_token"] > 0
 CHECK
+ok plan m.sluice --ctx 300 --hit-rate 1 --prompt 20
+grep -q '^prediction, for routing that hits 100.0 % on the device' out || fail "--hit-rate"
+grep -q '^  prefill of 20 tokens: [0-9.]* tokens/s, ' out || fail "no prefill"
+grep -q '^  decode behind 294 tokens: [0-9.]* tokens/s, ' out || fail "no decode at the end of the context"
 
+refused 1 'a prompt of 301 tokens does not fit' plan m.sluice --ctx 300 --prompt 301
+refused 2 'no share' plan m.sluice --hit-rate 70
 refused 1 'try --vram [0-9.]*[MG]' plan m.sluice --vram 100K
 refused 1 'try --ram [0-9.]*M' plan m.sluice --ram 4K
 refused 1 'the model needs at least' plan m.sluice --slots 1

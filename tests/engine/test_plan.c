@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "offload/budget.h"
+#include "runtime/model/speed_trial.h"
 #include "tests/engine/engine_fixture.h"
 
 static char container[4096];
@@ -202,13 +203,52 @@ static void test_what_is_advised_works(void **state)
     require_ok(engine_plan_hooked(container, &options, &hooks, &plan));
 }
 
+// If this fails, the speed is predicted from another number of rows per expert than the prompt has, or from experts
+// that do not stay on the device.
+static void test_trial_sizes(void **state)
+{
+    (void)state;
+    struct speed_trial_sizes s = speed_trial_sizes(512, 10, 512, 1024, 64);
+    assert_true(s.tokens == 64 && s.experts == 32); // 20 rows each, as 1024 tokens on 512 experts
+    s = speed_trial_sizes(512, 10, 512, 4096, 64);  // 8 experts would be fewer than a token takes
+    assert_true(s.tokens == 80 && s.experts == 10);
+    s = speed_trial_sizes(512, 10, 100, 1024, 512); // no more than stay on the device
+    assert_true(s.tokens == 200 && s.experts == 100);
+    s = speed_trial_sizes(512, 10, 512, 20, 64); // short prompts as they are
+    assert_true(s.tokens == 20 && s.experts == 512);
+    s = speed_trial_sizes(0, 0, 0, 100, 64); // a model without experts
+    assert_true(s.tokens == 64 && s.experts == 0);
+}
+
+// If this fails, `sluice plan` fails or predicts nothing where a run would work: with the fewest slots, short contexts,
+// prompts of one token.
+static void test_speed(void **state)
+{
+    (void)state;
+    const struct sluice_options cases[] = {
+        {.context_tokens = 300}, {.context_tokens = 1}, {.context_tokens = 64, .slots = 5}};
+    const uint32_t prompts[] = {200, 1, 64};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct sluice_plan plan;
+        struct sluice_speed speed;
+        require_ok(sluice_plan(container, &cases[i], &plan));
+        require_ok(sluice_speed_measure(container, &cases[i], &plan, prompts[i], &speed));
+        assert_true(speed.prefill_seconds > 0 && speed.decode_seconds > 0 && speed.decode_deep_seconds > 0);
+        assert_true(speed.copy_seconds > 0);
+        assert_true(speed.experts_seconds >= 0 && speed.experts_seconds < speed.decode_seconds);
+        assert_int_equal(speed.layers_tried, plan.layers_distinct);
+        assert_int_equal(plan.layers_distinct, 3); // DeltaNet, dense, attention
+        assert_int_equal(sluice_speed_measure(container, &cases[i], &plan, cases[i].context_tokens + 1, &speed),
+                         SLUICE_ERR_ARGUMENT);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_nothing_unplanned),
-        cmocka_unit_test(test_default_budgets),
-        cmocka_unit_test(test_shared_memory),
-        cmocka_unit_test(test_what_is_advised_works),
+        cmocka_unit_test(test_nothing_unplanned), cmocka_unit_test(test_default_budgets),
+        cmocka_unit_test(test_shared_memory),     cmocka_unit_test(test_what_is_advised_works),
+        cmocka_unit_test(test_trial_sizes),       cmocka_unit_test(test_speed),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
