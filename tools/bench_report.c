@@ -72,7 +72,10 @@ static void print_head(struct sluice_engine *engine, const struct bench_options 
            m->top_k);
     printf("cache   %u of %u experts fit on the device, %u in host memory, %s each\n", s.slots_device, s.experts_total,
            s.slots_host, cli_bytes(s.expert_bytes));
-    printf("routing %s\n\n", routing_name(options));
+    printf("routing %s\n", routing_name(options));
+    if (options->io_only)
+        printf("reads   and copies only: nothing is computed\n");
+    putchar('\n');
     printf("%-9s %6s %9s %9s %9s %7s %10s %7s %7s %26s\n", "", "", "", "", "CPU", "experts", "read from", "wait s",
            "wait s", "per layer and pass");
     printf("%-9s %6s %9s %9s %9s %7s %10s %7s %7s %8s %8s %8s\n", "", "tokens", "seconds", "tokens/s", "seconds",
@@ -165,6 +168,7 @@ json_t *bench_report_json(struct sluice_engine *engine, const struct bench_optio
 {
     json_t *tree = pack_report(engine, options, results);
     if (tree)
-        bench_drive_add_json(tree, options, results);
+        json_object_set_new(tree, "io_only", json_boolean(options->io_only));
+    bench_drive_add_json(tree, options, results);
     return tree;
 }

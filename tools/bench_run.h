@@ -14,6 +14,7 @@ struct bench_options {
     uint32_t generate;      // tokens to decode, of each session; 0: no decode
     uint32_t sessions;      // that decode together, 1..SLUICE_SESSIONS_MAX; 0: 1
     uint32_t depth;         // tokens of context before them, at least 1
+    bool io_only;           // the engine was opened to compute nothing: for the report
     uint32_t repeat;        // runs that count, at least 1; one more goes before them
     const char *routing;    // kind of routing the engine was opened with, for the report; NULL: the model's
     const char *trace_path; // file to record the experts used in all runs, for offload_sim; NULL: none

@@ -64,6 +64,7 @@ struct cli_engine_options {
     const char *activations;
     const char *routing; // only `bench` has it; else NULL
     uint32_t sessions; // only `bench` and `plan` have it
+    bool io_only;      // only `bench` has it
     uint32_t context_tokens;
     bool kv_f32;
     bool recalibrate;

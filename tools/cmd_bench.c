@@ -137,6 +137,8 @@ int cmd_bench(int argc, char **argv)
         {"routing", 0, "KIND", "experts: model (default), or drawn: uniform, recorded", cli_parse_text,
          &engine_options.routing},
         {"trace", 0, "FILE", "record the experts used, for offload_sim", cli_parse_text, &o.trace_path},
+        {"io-only", 0, NULL, "read and copy experts, but compute nothing; they are drawn (uniform, unless --routing)",
+         cli_parse_flag, &engine_options.io_only},
         {"json", 0, NULL, "one JSON object on standard output", cli_parse_flag, &output.as_json},
         {"csv", 0, "FILE", "also write one line per result to FILE", cli_parse_text, &output.csv_path},
         {"compare", 0, "FILE", "ratios against an earlier run's JSON", cli_parse_text, &output.compare_path},
@@ -171,6 +173,9 @@ int cmd_bench(int argc, char **argv)
         return cli_usage_error(&command, "--sessions %u: at most %d", o.sessions, SLUICE_SESSIONS_MAX);
     if (o.depth == 0)
         o.depth = BENCH_DEPTH_DEFAULT;
+    o.io_only = engine_options.io_only;
+    if (o.io_only && !engine_options.routing)
+        engine_options.routing = "uniform";
     o.routing = engine_options.routing;
     cli_log_start(engine_options.verbose);
     enum sluice_status status = bench(path, &engine_options, &o, &output);

@@ -64,6 +64,7 @@ enum sluice_status engine_options(const struct cli_engine_options *options, uint
         .cache_folder = cli_cache_folder(cache_folder, sizeof cache_folder),
         .recalibrate = options->recalibrate,
         .timestamps = options->verbose,
+        .io_only = options->io_only,
     };
     TRY(engine_parse_io(options->io, &out->io));
     TRY(parse_activations(options->activations, &out->activations));

@@ -76,6 +76,16 @@ ok bench m.sluice --prompt 8 --gen 2 --io pread
 grep -q '^direct  reads in file order, 32 at once: [0-9.]* GB/s before, ' out || fail "no direct reads"
 [ "$(grep -c '^prefill ' out)" -eq 2 ] || fail "the measures of the prefill are missing"
 
+# Without computing the same experts are read, and the report says so.
+for only in '' --io-only; do
+    ok bench m.sluice --prompt 60 --gen 3 --slots 6 --routing uniform --json $only
+    python3 -c 'import json; r = json.load(open("out")); p, d = r["prefill"][0], r["decode"]
+print([x[k] for x in (p, d) for k in ("expert_bytes_read", "experts_used", "hit_device")])' >>only
+done
+[ "$(uniq only | wc -l)" -eq 1 ] || fail "--io-only reads something else: $(cat only)"
+ok bench m.sluice --prompt 60 --gen 0 --slots 6 --io-only
+grep -q '^reads .*nothing is computed' out || fail "--io-only does not say so"
+
 refused 1 'cannot create nowhere/rows' bench m.sluice --prompt 3 --gen 0 --csv nowhere/rows
 refused 2 'at most 8' bench m.sluice --sessions 9
 refused 1 'nowhere' bench nowhere
