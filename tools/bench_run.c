@@ -7,6 +7,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 #include "tools/bench_trace.h"
+#include "tools/cli.h"
 
 struct bench {
     struct sluice_engine *engine;
@@ -110,7 +111,7 @@ static enum sluice_status count_experts(void *user, uint32_t layer, uint32_t fir
     }
     if (b->trace)
         bench_trace_take(b->trace, layer, rows, ids);
-    return SLUICE_OK;
+    return cli_check_interrupt();
 }
 
 static void begin_step(struct bench *b, enum trace_kind kind)

@@ -314,3 +314,8 @@ const atomic_bool *cli_interrupt_start(void)
     sigaction(SIGTERM, &action, NULL);
     return &interrupted;
 }
+
+enum sluice_status cli_check_interrupt(void)
+{
+    return atomic_load(&interrupted) ? error_set(SLUICE_ERR_CANCELLED, "interrupted") : SLUICE_OK;
+}

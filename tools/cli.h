@@ -124,4 +124,7 @@ void cli_progress_clear(void);
 // From now on the first Ctrl-C (or SIGTERM) sets the flag, a second one ends the process.
 const atomic_bool *cli_interrupt_start(void);
 
+// SLUICE_ERR_CANCELLED with a message once the flag is set.
+enum sluice_status cli_check_interrupt(void);
+
 #endif

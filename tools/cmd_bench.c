@@ -178,6 +178,7 @@ int cmd_bench(int argc, char **argv)
         engine_options.routing = "uniform";
     o.routing = engine_options.routing;
     cli_log_start(engine_options.verbose);
+    (void)cli_interrupt_start();
     enum sluice_status status = bench(path, &engine_options, &o, &output);
     return status < 0 ? cli_fail(status) : CLI_OK;
 }

@@ -42,13 +42,15 @@ static enum sluice_status take_experts(void *user, uint32_t layer, uint32_t firs
 {
     struct job *job = user;
     size_t width = job->model->top_k;
+    if (!job->router)
+        return cli_check_interrupt();
     if (!job->routers[layer])
         job->routers[layer] = mem_alloc(job->count * width, sizeof **job->routers);
     if (!job->routers[layer])
         return SLUICE_ERR_MEMORY;
     for (size_t i = 0; i < rows * width; i++)
         job->routers[layer][(job->first + first) * width + i] = (int32_t)ids[i];
-    return SLUICE_OK;
+    return cli_check_interrupt();
 }
 
 static enum sluice_status take_logits(void *user, uint32_t first, uint32_t rows, const float *values)
@@ -80,7 +82,7 @@ static enum sluice_status run_prompt(struct job *job)
     struct sluice_tap tap = {
         .user = job,
         .hidden = job->hidden ? take_hidden : NULL,
-        .experts = job->router ? take_experts : NULL,
+        .experts = take_experts,
         .logits = take_logits,
     };
     struct sluice_prefill_options options = {.tap = &tap};
@@ -99,10 +101,11 @@ fail:
 static enum sluice_status run_greedy(struct job *job)
 {
     enum sluice_status status = SLUICE_OK;
+    static const struct sluice_tap tap = {.experts = engine_tap_interrupt};
     for (uint32_t i = 0; i < job->greedy; i++) {
         job->greedy_ids[i] = divergence_likeliest(sluice_logits(job->session), job->model->vocab);
         if (i + 1 < job->greedy)
-            TRY(sluice_decode(job->engine, &job->session, &job->greedy_ids[i], 1, NULL));
+            TRY(sluice_decode(job->engine, &job->session, &job->greedy_ids[i], 1, &tap));
     }
 fail:
     return status;
@@ -265,6 +268,7 @@ int cmd_logits(int argc, char **argv)
     if (!job.ids_path || !job.out_path)
         return cli_usage_error(&command, "--ids and -o are both needed");
     cli_log_start(job.engine_options.verbose);
+    (void)cli_interrupt_start();
     enum sluice_status status = run(&job);
     finish(&job);
     return status < 0 ? cli_fail(status) : CLI_OK;

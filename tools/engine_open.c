@@ -82,6 +82,16 @@ enum sluice_status engine_open(const char *path, const struct cli_engine_options
     return status < 0 ? status : sluice_open(path, &open, engine);
 }
 
+enum sluice_status engine_tap_interrupt(void *user, uint32_t layer, uint32_t first, uint32_t rows, const uint32_t *ids)
+{
+    (void)user;
+    (void)layer;
+    (void)first;
+    (void)rows;
+    (void)ids;
+    return cli_check_interrupt();
+}
+
 static double per_second(uint64_t count, uint64_t ns)
 {
     return ns ? (double)count * 1e9 / (double)ns : 0;

@@ -24,6 +24,9 @@ enum sluice_status engine_open(const char *path, const struct cli_engine_options
 enum sluice_status engine_open_fitting(const char *path, const struct cli_engine_options *options, size_t prompt_tokens,
                                        size_t answer_tokens, struct sluice_engine **engine);
 
+// A tap's `experts` that ends a prefill or decode in mid-work once the user has interrupted it (cli_interrupt_start).
+enum sluice_status engine_tap_interrupt(void *user, uint32_t layer, uint32_t first, uint32_t rows, const uint32_t *ids);
+
 // Speed of one run, for the reports.
 struct run_times {
     uint64_t prompt_tokens, prompt_ns;

@@ -192,6 +192,7 @@ fail:
 static enum sluice_status decode_answer(struct generation *g)
 {
     enum sluice_status status;
+    static const struct sluice_tap tap = {.experts = engine_tap_interrupt}; // a token may take long on a slow drive
     g->finish_reason = "length";
     for (bool stopped = false; g->answer_count < g->answer_max;) {
         int32_t id;
@@ -207,10 +208,9 @@ static enum sluice_status decode_answer(struct generation *g)
             g->finish_reason = "stop";
             break;
         }
-        if (atomic_load(g->interrupted))
-            return error_set(SLUICE_ERR_CANCELLED, "interrupted");
+        TRY(cli_check_interrupt());
         if (g->answer_count < g->answer_max)
-            TRY(sluice_decode(g->engine, &g->session, &id, 1, NULL));
+            TRY(sluice_decode(g->engine, &g->session, &id, 1, &tap));
     }
     TRY(emit_rest(g));
 fail:
@@ -289,6 +289,9 @@ int generate(const char *path, const char *prompt, size_t prompt_bytes, struct g
 fail:;
     int exit_status = CLI_OK;
     if (status < 0) {
+        if (g.answer_count && !options->json)
+            putchar('\n'); // what there is of the answer stays readable
+        fflush(stdout);
         cli_progress_clear();
         exit_status = cli_fail(status);
     }

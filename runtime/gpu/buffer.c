@@ -64,6 +64,12 @@ static enum sluice_status allocation_failed(struct gpu_buffer *buffer, VkResult 
                      device->has_budget ? "free" : "installed");
 }
 
+// Whether a test wants this allocation to fail.
+static bool fails_on_purpose(struct gpu_device *device)
+{
+    return device->buffers_left > 0 && --device->buffers_left == 0;
+}
+
 static enum sluice_status allocate(struct gpu_buffer *buffer)
 {
     struct gpu_device *device = buffer->device;
@@ -76,7 +82,8 @@ static enum sluice_status allocate(struct gpu_buffer *buffer)
     VkMemoryAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO,
                                  .allocationSize = needed.size,
                                  .memoryTypeIndex = (uint32_t)type};
-    VkResult result = vkAllocateMemory(device->handle, &info, NULL, &buffer->memory);
+    VkResult result = fails_on_purpose(device) ? VK_ERROR_OUT_OF_DEVICE_MEMORY
+                                               : vkAllocateMemory(device->handle, &info, NULL, &buffer->memory);
     return result < 0 ? allocation_failed(buffer, result, device->memory.memoryTypes[type].heapIndex) : SLUICE_OK;
 }
 
@@ -135,7 +142,8 @@ static enum sluice_status import_memory(struct gpu_buffer *buffer, void *host)
                                  .pNext = &import,
                                  .allocationSize = buffer->bytes,
                                  .memoryTypeIndex = (uint32_t)type};
-    result = vkAllocateMemory(device->handle, &info, NULL, &buffer->memory);
+    result = fails_on_purpose(device) ? VK_ERROR_OUT_OF_DEVICE_MEMORY
+                                      : vkAllocateMemory(device->handle, &info, NULL, &buffer->memory);
     if (result >= 0)
         result = vkBindBufferMemory(device->handle, buffer->handle, buffer->memory, 0);
     if (result < 0)

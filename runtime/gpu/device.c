@@ -81,6 +81,7 @@ enum sluice_status gpu_device_create(const struct gpu_device_options *options, s
     device->has_budget = support.extensions[EXTENSION_MEMORY_BUDGET];
     device_caps_fill(&device->caps, device->physical, &support, options);
     timers_init(&device->timers, &support, options->timestamps);
+    device->buffers_left = options->fail_buffer_at;
     TRY(create_handle(device, &support));
     load_functions(device, debug_names);
     TRY(create_timeline(device));

@@ -22,6 +22,7 @@ struct gpu_device_options {
     // Where compiled kernels are kept for the next run, made when needed; NULL: nowhere. A damaged or impossible cache
     // is no error. Must outlive gpu_device_create only.
     const char *cache_folder;
+    uint32_t fail_buffer_at; // tests: no memory for the n-th buffer, imports included, from 1; 0: none
 };
 
 // What the driver reports, after quirks.

@@ -107,6 +107,7 @@ struct gpu_device {
     struct gpu_usage usage;
     uint64_t tick_last, tick_done;
     unsigned buffer_count;                    // buffers that exist
+    uint32_t buffers_left;                    // tests: until one fails for want of memory; 0: none does
     struct gpu_kernel *kernels[SHADER_COUNT]; // lists, owned
     struct gpu_command *commands;             // list, owned
     struct gpu_timers timers;

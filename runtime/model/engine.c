@@ -138,6 +138,7 @@ static enum sluice_status prepare(struct sluice_engine *e, const char *path, str
         .max_buffer_bytes = e->hooks.max_buffer_bytes,
         .no_import = e->hooks.no_import,
         .cache_folder = e->options.cache_folder,
+        .fail_buffer_at = e->hooks.fail_buffer_at,
     };
     TRY(gpu_device_create(&device, &e->device));
     struct ops_options ops = {

@@ -28,6 +28,7 @@ enum { DOCUMENTS_MAX = 16 };
 struct engine_hooks {
     uint64_t max_buffer_bytes;          // largest buffer and binding the device is said to have
     bool no_import;                     // host memory cannot be imported into the device
+    uint32_t fail_buffer_at;            // gpu_device_options
     const struct reader_faults *faults; // of the drive; must outlive the engine
     uint64_t device_free_bytes;         // what the driver is said to report as free
     uint64_t host_free_bytes;           // main memory that is said to be available
