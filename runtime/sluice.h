@@ -31,6 +31,11 @@ enum sluice_kv { SLUICE_KV_F16, SLUICE_KV_F32 };
 // Activations in matrix products with quantised weights: 8-bit integers (fast) or f32 (exact).
 enum sluice_activations { SLUICE_ACTIVATIONS_Q8, SLUICE_ACTIVATIONS_F32 };
 
+// Matrix cores in prefills: they round to f16, so results differ in the last digits from those of other devices. AUTO:
+// where the device gets known products right and they measured faster; that is kept in the cache folder. ON:
+// SLUICE_ERR_DEVICE where they are missing or wrong.
+enum sluice_matrix_cores { SLUICE_MATRIX_CORES_AUTO, SLUICE_MATRIX_CORES_OFF, SLUICE_MATRIX_CORES_ON };
+
 // For measurements only: with anything but MODEL the experts are drawn instead of chosen by the router, and what the
 // model computes is meaningless. How they are drawn: runtime/model/routing_model.h. A session's draws go on where they
 // were when it is emptied.
@@ -52,9 +57,11 @@ struct sluice_options {
     enum sluice_io io;
     enum sluice_kv kv;
     enum sluice_activations activations;
+    enum sluice_matrix_cores matrix_cores;
     enum sluice_routing routing;
     // A folder, made when needed, for what is measured once per device and driver (how kernels are specialised there),
-    // and for compiled kernels; NULL: both are made again at every opening. Only speed depends on what is kept there.
+    // and for compiled kernels; NULL: both are made again at every opening. Only speed depends on what is kept there,
+    // and whether prefills use matrix cores.
     const char *cache_folder;
     bool recalibrate;    // measure anew, and keep that
     bool skip_checksums; // do not verify expert records when they are read
@@ -198,7 +205,8 @@ struct sluice_stats {
     uint64_t device_bytes, device_bytes_max; // device memory now and at most
     uint64_t host_bytes;                     // expert slots in host memory
     uint32_t slots_device, slots_host, experts_total;
-    uint32_t expert_bytes; // size of one record
+    uint32_t expert_bytes;   // size of one record
+    const char *matrix_path; // how prefills multiply: "no matrix cores" or "matrix cores 16x16x16"; the engine's
 };
 void sluice_stats(const struct sluice_engine *engine, struct sluice_stats *stats);
 void sluice_stats_reset(struct sluice_engine *engine);

@@ -50,4 +50,20 @@ foreach(format q8_0 q4_k q5_k q6_k)
   string(TOUPPER FORMAT_${format} define)
   sluice_shader(matmul_${format}_q8 matmul.comp DEFINES ${define} ACTIVATIONS_Q8 VARIANTS ${matmul_q8_variants})
 endforeach()
+# The same on matrix cores, as runtime/ops/coop_matmul.c chooses them. Constants: the shape, invocations, subgroups along
+# rows and columns, columns, matrices, row list, 8-bit x, row tiles, unrolled. Shapes: RDNA and NVIDIA, Intel B580, Intel A770; the
+# compiler check skips those that a device does not report.
+set(matmul_coop_variants)
+foreach(block
+    "0=16 1=16 2=16 3=128 4=2 5=2 6=64 11=1" "0=16 1=16 2=16 3=128 4=4 5=1 6=16 11=1"
+    "0=8 1=16 2=16 3=256 4=8 5=2 6=64 11=0" "0=8 1=16 2=16 3=128 4=8 5=1 6=16 11=0"
+    "0=8 1=8 2=16 3=256 4=8 5=4 6=64 11=0" "0=8 1=8 2=16 3=128 4=8 5=2 6=16 11=0")
+  foreach(kind "7=1 8=0" "7=2 8=2")
+    list(APPEND matmul_coop_variants "${block} ${kind} 9=0 10=2" "${block} ${kind} 9=1 10=2")
+  endforeach()
+endforeach()
+foreach(format f16 bf16 q8_0 q4_k q5_k q6_k)
+  string(TOUPPER FORMAT_${format} define)
+  sluice_shader(matmul_coop_${format} matmul_coop.comp COOP DEFINES ${define} VARIANTS ${matmul_coop_variants})
+endforeach()
 sluice_shader(quantize_q8 quantize_q8.comp VARIANTS "0=64")

@@ -67,7 +67,7 @@ static void print_head(struct sluice_engine *engine, const struct bench_options 
     const struct sluice_model *m = sluice_engine_model(engine);
     struct sluice_stats s;
     sluice_stats(engine, &s);
-    printf("device  %s, %s\n", sluice_device_name(engine), sluice_driver_name(engine));
+    printf("device  %s, %s, %s\n", sluice_device_name(engine), sluice_driver_name(engine), s.matrix_path);
     printf("model   %u layers, hidden %u, %u experts per layer, %u per token\n", m->layers, m->hidden, m->experts,
            m->top_k);
     printf("cache   %u of %u experts fit on the device, %u in host memory, %s each\n", s.slots_device, s.experts_total,
@@ -153,11 +153,11 @@ static json_t *pack_report(struct sluice_engine *engine, const struct bench_opti
         decode = pack_result(engine, &results->decode);
         json_object_set_new(decode, "depth", json_integer(options->depth));
     }
-    return json_pack("{s:s, s:s, s:s, s:{s:I, s:I, s:I, s:I}, s:{s:I, s:I, s:I, s:I}, s:I, s:o, s:o, s:I, s:I}",
-                     "device", sluice_device_name(engine), "driver", sluice_driver_name(engine), "routing",
-                     routing_name(options), "model", "layers", (json_int_t)m->layers, "hidden", (json_int_t)m->hidden,
-                     "experts", (json_int_t)m->experts, "top_k", (json_int_t)m->top_k, "slots", "device",
-                     (json_int_t)s.slots_device, "host", (json_int_t)s.slots_host, "experts_total",
+    return json_pack("{s:s, s:s, s:s, s:s, s:{s:I, s:I, s:I, s:I}, s:{s:I, s:I, s:I, s:I}, s:I, s:o, s:o, s:I, s:I}",
+                     "device", sluice_device_name(engine), "driver", sluice_driver_name(engine), "matrix_path",
+                     s.matrix_path, "routing", routing_name(options), "model", "layers", (json_int_t)m->layers,
+                     "hidden", (json_int_t)m->hidden, "experts", (json_int_t)m->experts, "top_k", (json_int_t)m->top_k,
+                     "slots", "device", (json_int_t)s.slots_device, "host", (json_int_t)s.slots_host, "experts_total",
                      (json_int_t)s.experts_total, "bytes_each", (json_int_t)s.expert_bytes, "repeat",
                      (json_int_t)options->repeat, "prefill", prefills, "decode", decode, "peak_rss",
                      (json_int_t)results->peak_rss_bytes, "peak_device", (json_int_t)s.device_bytes_max);

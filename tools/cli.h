@@ -62,6 +62,7 @@ struct cli_engine_options {
     uint32_t slots;
     const char *io;
     const char *activations;
+    const char *matrix_cores;
     const char *routing; // only `bench` has it; else NULL
     uint32_t sessions; // only `bench` and `plan` have it
     bool io_only;      // only `bench` has it
@@ -85,6 +86,9 @@ cli_parse_function cli_parse_kv; // bool: whether "f32" and not "f16"
         {"activations",  0,                                                                                     \
          "TYPE",         "activations in products with quantised weights: q8 (default) or f32",                 \
          cli_parse_text, &(e).activations},                                                                     \
+        {"matrix-cores", 0,                                                                                     \
+         "MODE",         "matrix cores for prompts: auto (default: if right and faster), on or off",            \
+         cli_parse_text, &(e).matrix_cores},                                                                    \
         {"recalibrate",   0, NULL, "measure anew which kernel variants are fast on the device", cli_parse_flag, \
          &(e).recalibrate},                                                                                     \
     {                                                                                                           \

@@ -48,6 +48,19 @@ static enum sluice_status parse_routing(const char *text, enum sluice_routing *r
     return error_set(SLUICE_ERR_ARGUMENT, "--routing %s: choose model, uniform or recorded", text);
 }
 
+static enum sluice_status parse_matrix_cores(const char *text, enum sluice_matrix_cores *choice)
+{
+    static const char *const names[] = {
+        [SLUICE_MATRIX_CORES_AUTO] = "auto", [SLUICE_MATRIX_CORES_OFF] = "off", [SLUICE_MATRIX_CORES_ON] = "on"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(text ? text : "auto", names[i]) == 0) {
+            *choice = (enum sluice_matrix_cores)i;
+            return SLUICE_OK;
+        }
+    }
+    return error_set(SLUICE_ERR_ARGUMENT, "--matrix-cores %s: choose auto, on or off", text);
+}
+
 enum sluice_status engine_options(const struct cli_engine_options *options, uint32_t context_needed,
                                   struct sluice_options *out)
 {
@@ -68,6 +81,7 @@ enum sluice_status engine_options(const struct cli_engine_options *options, uint
     };
     TRY(engine_parse_io(options->io, &out->io));
     TRY(parse_activations(options->activations, &out->activations));
+    TRY(parse_matrix_cores(options->matrix_cores, &out->matrix_cores));
     TRY(parse_routing(options->routing, &out->routing));
 fail:
     return status;
@@ -157,7 +171,7 @@ void engine_report(struct sluice_engine *engine, const struct run_times *t)
     struct sluice_stats s;
     sluice_stats(engine, &s);
     uint64_t uses = s.expert_hits_device + s.expert_hits_host + s.expert_misses;
-    fprintf(stderr, "device    %s\n", sluice_device_name(engine));
+    fprintf(stderr, "device    %s, %s\n", sluice_device_name(engine), s.matrix_path);
     fprintf(stderr, "prompt    %llu tokens in %.2f s, %.1f tokens/s\n", (unsigned long long)t->prompt_tokens,
             seconds(t->prompt_ns), per_second(t->prompt_tokens, t->prompt_ns));
     fprintf(stderr, "answer    %llu tokens in %.2f s, %.1f tokens/s\n", (unsigned long long)t->answer_tokens,

@@ -79,7 +79,7 @@ enum sluice_status gpu_device_create(const struct gpu_device_options *options, s
     TRY(physical_device_select(device->instance, options->name, &device->physical, &support));
     vkGetPhysicalDeviceMemoryProperties(device->physical, &device->memory);
     device->has_budget = support.extensions[EXTENSION_MEMORY_BUDGET];
-    device_caps_fill(&device->caps, device->physical, &support, options);
+    device_caps_fill(&device->caps, device->instance, device->physical, &support, options);
     timers_init(&device->timers, &support, options->timestamps);
     device->buffers_left = options->fail_buffer_at;
     TRY(create_handle(device, &support));

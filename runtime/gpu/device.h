@@ -25,6 +25,11 @@ struct gpu_device_options {
     uint32_t fail_buffer_at; // tests: no memory for the n-th buffer, imports included, from 1; 0: none
 };
 
+// The product that one matrix-core instruction does: c[m, n] += a[m, k] * b[k, n], a and b in f16, c in f32.
+struct gpu_matrix_shape {
+    uint32_t m, n, k;
+};
+
 // What the driver reports, after quirks.
 struct gpu_caps {
     char device_name[256];
@@ -48,6 +53,11 @@ struct gpu_caps {
     uint32_t max_groups_y;
     uint32_t max_groups_z;
     uint32_t max_invocations; // of one workgroup, at least 256
+    // Matrix cores (VK_KHR_cooperative_matrix with a shape that our kernels can use); the shape is all 0 without.
+    // Kernels with cooperative matrices always run in subgroups of matrix_subgroup_size.
+    bool matrix_cores;
+    struct gpu_matrix_shape matrix_shape;
+    uint32_t matrix_subgroup_size;
 };
 
 // Devices present, for `--device` and messages: calls `visit` with index and name for each; returns the count.

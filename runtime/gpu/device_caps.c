@@ -19,6 +19,11 @@ static const struct feature {
     }
     FEATURE(v12.timelineSemaphore, true),       // ticks
     FEATURE(dot.shaderIntegerDotProduct, true), // 8-bit activations against quantised weights
+    FEATURE(v12.shaderFloat16, false),          // these five for matrix cores
+    FEATURE(v12.vulkanMemoryModel, false),
+    FEATURE(subgroup.subgroupSizeControl, false),
+    FEATURE(subgroup.computeFullSubgroups, false),
+    FEATURE(matrix.cooperativeMatrix, false),
 #undef FEATURE
 };
 
@@ -31,6 +36,7 @@ static const char *const extension_names[EXTENSION_COUNT] = {
     [EXTENSION_INTEGER_DOT_PRODUCT] = VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME,
     [EXTENSION_EXTERNAL_MEMORY_HOST] = VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME,
     [EXTENSION_MEMORY_BUDGET] = VK_EXT_MEMORY_BUDGET_EXTENSION_NAME,
+    [EXTENSION_COOPERATIVE_MATRIX] = COOPERATIVE_MATRIX_EXTENSION_NAME,
 };
 
 const char *device_extension_name(enum device_extension extension)
@@ -44,14 +50,32 @@ static void add_missing(struct device_support *support, const char *what)
     snprintf(support->missing + length, sizeof support->missing - length, "%s%s", length ? ", " : "", what);
 }
 
-static void features_chain(struct device_features *chain, bool with_dot)
+// Optional structs are chained only where the device knows them.
+static void features_chain(struct device_features *chain, const struct device_support *support)
 {
+    bool is_1_3 = support->properties.apiVersion >= VK_API_VERSION_1_3;
     *chain = (struct device_features){
         .core = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &chain->v11},
         .v11 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES, .pNext = &chain->v12},
-        .v12 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES, .pNext = with_dot ? &chain->dot : NULL},
+        .v12 =
+            {
+                .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
+            },
         .dot = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES},
+        .subgroup = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES},
+        .matrix = {.sType = (VkStructureType)COOPERATIVE_MATRIX_FEATURES_TYPE},
     };
+    void **tail = &chain->v12.pNext;
+    if (is_1_3 || support->extensions[EXTENSION_INTEGER_DOT_PRODUCT]) {
+        *tail = &chain->dot;
+        tail = &chain->dot.pNext;
+    }
+    if (is_1_3) {
+        *tail = &chain->subgroup;
+        tail = &chain->subgroup.pNext;
+    }
+    if (support->extensions[EXTENSION_COOPERATIVE_MATRIX])
+        *tail = &chain->matrix;
 }
 
 static VkBool32 *feature_flag(struct device_features *chain, const struct feature *feature)
@@ -61,11 +85,9 @@ static VkBool32 *feature_flag(struct device_features *chain, const struct featur
 
 static void query_features(VkPhysicalDevice physical, struct device_support *support)
 {
-    bool with_dot =
-        support->properties.apiVersion >= VK_API_VERSION_1_3 || support->extensions[EXTENSION_INTEGER_DOT_PRODUCT];
     struct device_features present;
-    features_chain(&present, with_dot);
-    features_chain(&support->features, with_dot);
+    features_chain(&present, support);
+    features_chain(&support->features, support);
     vkGetPhysicalDeviceFeatures2(physical, &present.core);
     for (size_t i = 0; i < FEATURE_COUNT; i++) {
         *feature_flag(&support->features, &features[i]) = *feature_flag(&present, &features[i]);
@@ -146,6 +168,7 @@ struct device_properties {
     VkPhysicalDeviceVulkan12Properties v12;
     VkPhysicalDeviceVulkan13Properties v13;
     VkPhysicalDeviceExternalMemoryHostPropertiesEXT import;
+    VkPhysicalDeviceSubgroupSizeControlProperties subgroup;
 };
 
 static void query_properties(struct device_properties *p, VkPhysicalDevice physical,
@@ -157,11 +180,13 @@ static void query_properties(struct device_properties *p, VkPhysicalDevice physi
         .v12 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_PROPERTIES},
         .v13 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_PROPERTIES, .maxBufferSize = UINT64_MAX},
         .import = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT},
+        .subgroup = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES},
     };
     void **tail = &p->v12.pNext;
     if (support->properties.apiVersion >= VK_API_VERSION_1_3) {
         *tail = &p->v13;
-        tail = &p->v13.pNext;
+        p->v13.pNext = &p->subgroup;
+        tail = &p->subgroup.pNext;
     }
     if (support->extensions[EXTENSION_EXTERNAL_MEMORY_HOST])
         *tail = &p->import;
@@ -202,8 +227,23 @@ static uint64_t buffer_alignment(const VkPhysicalDeviceLimits *limits)
     return limits->minStorageBufferOffsetAlignment > 16 ? limits->minStorageBufferOffsetAlignment : 16;
 }
 
-void device_caps_fill(struct gpu_caps *caps, VkPhysicalDevice physical, const struct device_support *support,
-                      const struct gpu_device_options *options)
+// Matrix cores need a subgroup size that we can rely on: the smallest, which is what Intel's drivers do them in.
+static void fill_matrix_cores(struct gpu_caps *caps, VkInstance instance, VkPhysicalDevice physical,
+                              const struct device_support *support, const struct device_properties *p)
+{
+    const struct device_features *f = &support->features;
+    uint32_t size = p->subgroup.minSubgroupSize;
+    bool sized = f->subgroup.subgroupSizeControl && f->subgroup.computeFullSubgroups &&
+                 (p->subgroup.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT) && size > 0;
+    if (!f->matrix.cooperativeMatrix || !f->v12.shaderFloat16 || !f->v12.vulkanMemoryModel || !sized)
+        return;
+    caps->matrix_shape = matrix_shape_query(instance, physical);
+    caps->matrix_cores = caps->matrix_shape.m > 0;
+    caps->matrix_subgroup_size = caps->matrix_cores ? size : 0;
+}
+
+void device_caps_fill(struct gpu_caps *caps, VkInstance instance, VkPhysicalDevice physical,
+                      const struct device_support *support, const struct gpu_device_options *options)
 {
     struct device_properties p;
     query_properties(&p, physical, support);
@@ -231,4 +271,5 @@ void device_caps_fill(struct gpu_caps *caps, VkPhysicalDevice physical, const st
     caps->max_groups_z = limits->maxComputeWorkGroupCount[2];
     caps->max_invocations = limits->maxComputeWorkGroupInvocations;
     fill_memory(caps, physical, support);
+    fill_matrix_cores(caps, instance, physical, support, &p);
 }

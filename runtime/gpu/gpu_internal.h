@@ -7,6 +7,7 @@
 #include "runtime/base/check.h"
 #include "runtime/gpu/command.h"
 #include "runtime/gpu/hazard.h"
+#include "runtime/gpu/matrix_cores.h"
 
 _Static_assert((int)GPU_KERNEL_CONSTANTS_MAX == (int)SHADER_CONSTANTS_MAX, "limits of shaders and runtime agree");
 
@@ -26,12 +27,15 @@ struct device_features {
     VkPhysicalDeviceVulkan11Features v11;
     VkPhysicalDeviceVulkan12Features v12;
     VkPhysicalDeviceShaderIntegerDotProductFeatures dot;
+    VkPhysicalDeviceSubgroupSizeControlFeatures subgroup;
+    struct cooperative_matrix_features matrix;
 };
 
 enum device_extension {
     EXTENSION_INTEGER_DOT_PRODUCT,
     EXTENSION_EXTERNAL_MEMORY_HOST,
     EXTENSION_MEMORY_BUDGET,
+    EXTENSION_COOPERATIVE_MATRIX,
     EXTENSION_COUNT
 };
 
@@ -51,8 +55,8 @@ const char *device_extension_name(enum device_extension extension);
 // Errors: SLUICE_ERR_MEMORY. An unusable device is no error.
 enum sluice_status device_support_query(VkPhysicalDevice physical, struct device_support *support);
 
-void device_caps_fill(struct gpu_caps *caps, VkPhysicalDevice physical, const struct device_support *support,
-                      const struct gpu_device_options *options);
+void device_caps_fill(struct gpu_caps *caps, VkInstance instance, VkPhysicalDevice physical,
+                      const struct device_support *support, const struct gpu_device_options *options);
 
 // --- device_select.c ------------------------------------------------------------------------------------------------
 

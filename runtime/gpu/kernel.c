@@ -52,9 +52,15 @@ static VkResult create_pipeline(struct gpu_device *device, struct gpu_kernel *ke
                                            .pMapEntries = entries,
                                            .dataSize = kernel->module->constant_count * 4,
                                            .pData = kernel->constants};
+    VkPipelineShaderStageRequiredSubgroupSizeCreateInfo subgroup = {
+        .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO,
+        .requiredSubgroupSize = device->caps.matrix_subgroup_size};
+    bool sized = kernel->module->uses_matrix_cores;
     VkComputePipelineCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
         .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
+                  .pNext = sized ? &subgroup : NULL,
+                  .flags = sized ? VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT : 0,
                   .stage = VK_SHADER_STAGE_COMPUTE_BIT,
                   .module = module,
                   .pName = "main",
@@ -112,6 +118,7 @@ enum sluice_status gpu_kernel_get(struct gpu_device *device, enum shader_id shad
     CHECK(shader < SHADER_COUNT);
     const struct shader_module *module = shader_module_get(shader);
     CHECK(count <= module->constant_count);
+    CHECK(!module->uses_matrix_cores || device->caps.matrix_cores);
     uint32_t all[GPU_KERNEL_CONSTANTS_MAX];
     memcpy(all, module->constants, sizeof all);
     if (count)

@@ -144,6 +144,7 @@ static enum sluice_status prepare(struct sluice_engine *e, const char *path, str
     struct ops_options ops = {
         .cache_folder = e->options.cache_folder,
         .recalibrate = e->options.recalibrate,
+        .matrix_cores = (enum ops_matrix_cores)e->options.matrix_cores,
         .hooks = &e->hooks.ops,
     };
     TRY(ops_create(e->device, &ops, &e->ops));
@@ -303,6 +304,7 @@ void sluice_stats(const struct sluice_engine *e, struct sluice_stats *stats)
         .slots_host = slot_bytes ? (uint32_t)(p.host_bytes / slot_bytes) : 0,
         .experts_total = (uint32_t)container_expert_count(e->container),
         .expert_bytes = (uint32_t)slot_bytes,
+        .matrix_path = ops_matrix_path(e->ops),
     };
 }
 

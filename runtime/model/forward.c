@@ -334,6 +334,7 @@ fail:
 enum sluice_status forward_layers(struct pass *pass)
 {
     enum sluice_status status = SLUICE_OK;
+    ops_set_prefill(pass->engine->ops, pass->is_prefill);
     for (uint32_t layer = 0; layer < pass->engine->config.layer_count; layer++) {
         TRY(forward_layer(pass, layer));
         TRY(pass_progress(pass, layer + 1));
@@ -341,6 +342,7 @@ enum sluice_status forward_layers(struct pass *pass)
     if (pass->is_prefill && pass->engine->pager)
         pager_settle(pass->engine->pager);
 fail:
+    ops_set_prefill(pass->engine->ops, false);
     return status;
 }
 

@@ -157,6 +157,7 @@ static enum sluice_status plan_linear(struct loader *loader, const struct model_
     TRY(plan_matrix(loader, &l->qkvz, model_qkvz_rows(c), hidden, "model.layers.%u.linear_attn.in_proj_qkvz.weight",
                     layer));
     TRY(plan_matrix(loader, &l->ba, model_ba_rows(c), hidden, "model.layers.%u.linear_attn.in_proj_ba.weight", layer));
+    l->ba.exact = true;
     TRY(plan_matrix(loader, &l->linear_out, hidden, model_linear_value_dim(c),
                     "model.layers.%u.linear_attn.out_proj.weight", layer));
     TRY(plan_vector(loader, &l->conv, model_conv_channels(c), c->conv_taps, "model.layers.%u.linear_attn.conv1d.weight",
@@ -192,6 +193,7 @@ static enum sluice_status plan_moe(struct loader *loader, const struct model_con
     TRY(plan_matrix(loader, &l->router, c->experts, c->hidden_size, "model.layers.%u.mlp.gate.weight", layer));
     TRY(plan_matrix(loader, &l->shared_gate, 1, c->hidden_size, "model.layers.%u.mlp.shared_expert_gate.weight",
                     layer));
+    l->router.exact = l->shared_gate.exact = true;
     snprintf(prefix, sizeof prefix, "model.layers.%u.mlp.shared_expert", layer);
     TRY(plan_ffn(loader, &l->shared, c->hidden_size, c->shared_intermediate, prefix));
 fail:

@@ -114,7 +114,9 @@ static void record(struct bench *b, enum tuning_trial trial, struct gpu_command 
     struct activations x = {
         .n = trial == TUNING_TRIAL_MATRIX ? MATRIX_TOKENS : 1, .cols = COLS, .q8 = b->q8, .q8_scales = b->q8_scales};
     gpu_label(cmd, trial_label);
+    ops_set_prefill(b->ops, trial == TUNING_TRIAL_MATRIX);
     op_matmul(b->ops, cmd, &w, &x, b->y, rows, false);
+    ops_set_prefill(b->ops, false);
 }
 
 static enum sluice_status run(struct bench *b, enum tuning_trial trial, uint64_t *ns)

@@ -1,6 +1,7 @@
 #include "runtime/ops/matmul_job.h"
 
 #include "quant/tile.h"
+#include "runtime/ops/coop.h"
 
 static const enum shader_id shaders_f32[QUANT_TYPE_COUNT] = {
     [QUANT_F32] = SHADER_MATMUL_F32,   [QUANT_F16] = SHADER_MATMUL_F16,   [QUANT_BF16] = SHADER_MATMUL_BF16,
@@ -76,6 +77,10 @@ void matmul_job_dispatch(struct ops *ops, struct gpu_command *cmd, const struct 
     const struct matmul_tuning *tuning = &ops->tuning.matmul;
     bool q8 = uses_q8(job->type, job->x);
     check_shape(job, q8);
+    if (coop_multiplies(ops, job)) {
+        coop_multiply(ops, cmd, job);
+        return;
+    }
     bool grouped = job->row_list != MATMUL_DENSE;
     uint32_t rows_of_x = grouped ? job->tile_rows : job->x->n;
     uint32_t columns = choose_columns(tuning->columns[q8][job->pair], rows_of_x);
@@ -89,8 +94,8 @@ void matmul_job_dispatch(struct ops *ops, struct gpu_command *cmd, const struct 
         .shader = q8 ? shaders_q8[job->type] : shaders_f32[job->type],
         .constants = {tuning->lanes, tuning->rows_per_lane, columns, job->pair ? 2 : 1, job->row_list,
                       tuning->integer_dot, tuning->unrolled,
-                      choose_slice_lanes(tuning, choose_slices(job->type, job->push.cols), columns),
-                      tuning->read_ahead, !ops->caps->is_software},
+                      choose_slice_lanes(tuning, choose_slices(job->type, job->push.cols), columns), tuning->read_ahead,
+                      !ops->caps->is_software},
         .constant_count = q8 ? 10 : 9,
         .ranges = ranges,
         .range_count = q8 ? 6 : 5,

@@ -7,6 +7,7 @@
 
 struct matmul_job {
     enum quant_type type;
+    bool exact;        // not on matrix cores
     bool pair;         // gate and up tiles in turns, SwiGLU
     uint32_t row_list; // MATMUL_DENSE, MATMUL_GROUPED or MATMUL_INDIRECT
     struct gpu_range weights, y;

@@ -14,6 +14,7 @@ void op_matmul(struct ops *ops, struct gpu_command *cmd, const struct tensor *w,
         CHECK(part->range.bytes >= quant_tile_bytes(w->type, part->rows, w->cols));
         struct matmul_job job = {
             .type = w->type,
+            .exact = w->exact,
             .weights = part->range,
             .x = x,
             .y = y,

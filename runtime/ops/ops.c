@@ -4,6 +4,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/ops/calibrate.h"
+#include "runtime/ops/coop.h"
 #include "runtime/ops/ops_internal.h"
 #include "runtime/ops/self_test.h"
 #include "runtime/ops/tuning_file.h"
@@ -57,6 +58,23 @@ static void log_tuning(const struct ops *ops)
     log_message(LOG_DEBUG, "tuning: %s", text);
 }
 
+// What the caller wants goes before what was measured.
+static enum sluice_status decide_matrix_cores(struct ops *ops, enum ops_matrix_cores wish)
+{
+    const struct gpu_caps *caps = ops->caps;
+    if (wish == OPS_MATRIX_CORES_ON && !caps->matrix_cores)
+        return error_set(SLUICE_ERR_DEVICE, "%s (%s) has no matrix cores that kernels can use", caps->device_name,
+                         caps->driver_name);
+    if (wish == OPS_MATRIX_CORES_ON && !coop_is_right(ops))
+        return error_set(SLUICE_ERR_DEVICE, "%s (%s) computes wrongly on its matrix cores", caps->device_name,
+                         caps->driver_name);
+    if (wish != OPS_MATRIX_CORES_AUTO)
+        ops->tuning.matrix_cores = wish == OPS_MATRIX_CORES_ON;
+    const struct gpu_matrix_shape *shape = &caps->matrix_shape;
+    snprintf(ops->matrix_path, sizeof ops->matrix_path, "matrix cores %ux%ux%u", shape->m, shape->n, shape->k);
+    return SLUICE_OK;
+}
+
 static enum sluice_status tune(struct ops *ops, const struct ops_options *options)
 {
     static const struct ops_hooks no_hooks;
@@ -81,6 +99,7 @@ static enum sluice_status tune(struct ops *ops, const struct ops_options *option
                         ops->caps->driver_name, tuning_path_name(path));
     if (hooks->adjust)
         hooks->adjust(ops->caps, &ops->tuning);
+    TRY(decide_matrix_cores(ops, options->matrix_cores));
     log_tuning(ops);
     return SLUICE_OK;
 fail:
@@ -101,6 +120,16 @@ enum sluice_status ops_create(struct gpu_device *device, const struct ops_option
     }
     *ops_out = ops;
     return SLUICE_OK;
+}
+
+const char *ops_matrix_path(const struct ops *ops)
+{
+    return ops->tuning.matrix_cores ? ops->matrix_path : "no matrix cores";
+}
+
+void ops_set_prefill(struct ops *ops, bool prefill)
+{
+    ops->prefill = prefill;
 }
 
 void ops_destroy(struct ops *ops)

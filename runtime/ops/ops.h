@@ -21,11 +21,20 @@ struct ops_hooks {
     void (*adjust)(const struct gpu_caps *caps, struct tuning *tuning); // has the last word; NULL: nobody has
 };
 
+// Whether prefills use matrix cores (gpu_caps.matrix_cores). That changes rounding: results then agree to about 1e-3 of
+// the magnitude of what is summed.
+enum ops_matrix_cores {
+    OPS_MATRIX_CORES_AUTO, // where the device gets known products right and they measure faster
+    OPS_MATRIX_CORES_OFF,
+    OPS_MATRIX_CORES_ON, // SLUICE_ERR_DEVICE if there are none or they get known products wrong
+};
+
 struct ops_options {
     // Where the choices for this device and driver are kept, made when needed; NULL: nowhere. What is there and is not
     // valid is made anew; what cannot be written is made again next time.
     const char *cache_folder;
-    bool recalibrate;              // do not look at what is there
+    bool recalibrate; // do not look at what is there
+    enum ops_matrix_cores matrix_cores;
     const struct ops_hooks *hooks; // NULL: none
 };
 
@@ -34,6 +43,12 @@ struct ops_options {
 // warning says. `options` may be NULL. Errors: SLUICE_ERR_DEVICE (wrong answers on the plain paths, too).
 enum sluice_status ops_create(struct gpu_device *device, const struct ops_options *options, struct ops **ops);
 void ops_destroy(struct ops *ops);
+
+// How prefills are computed, for reports and saved states: "no matrix cores" or "matrix cores 16x16x16".
+const char *ops_matrix_path(const struct ops *ops);
+
+// What is recorded from here on belongs to a prefill, or to decoding, which never uses matrix cores.
+void ops_set_prefill(struct ops *ops, bool prefill);
 
 // --- rows and norms -------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@
 #include "quant/halffloat.h"
 #include "quant/tile.h"
 #include "runtime/base/mem.h"
+#include "runtime/ops/coop.h"
 
 enum { ROWS = 96, COLS = 1024, COLUMNS_MAX = 5 };
 
@@ -187,9 +188,14 @@ enum sluice_status self_test_run(struct ops *ops, uint32_t paths, const struct o
     for (uint32_t path = 1; path < 1u << TUNING_PATH_COUNT; path <<= 1) {
         ops->tuning = tuning;
         tuning_without(&ops->tuning, paths & ~path);
-        if (!(tuning_paths(&ops->tuning) & path))
+        if (path == TUNING_PATH_MATRIX_CORES && ops->caps->matrix_cores && !ops->caps->is_software)
+            wrong = coop_is_right(ops) ? NULL : "f16";
+        else if (tuning_paths(&ops->tuning) & path)
+            TRY(ask(ops, &question, hooks->wrong_paths & path, &wrong));
+        else
             continue;
-        TRY(ask(ops, &question, hooks->wrong_paths & path, &wrong));
+        if (hooks->wrong_paths & path)
+            wrong = "all";
         *failed |= wrong ? path : 0;
     }
 fail:

@@ -18,6 +18,7 @@ struct tensor {
     uint32_t rows, cols;
     uint32_t part_count;
     struct tensor_part *parts; // owned by whoever made the tensor
+    bool exact;                // small and decisive, as a router's: never on matrix cores, which round to f16
 };
 
 // Activations x[n, cols]: as f32, and for the integer kernels also rounded to 8 bits in blocks of 32 columns.

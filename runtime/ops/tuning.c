@@ -50,13 +50,15 @@ struct tuning tuning_default(const struct gpu_caps *caps)
 
 const char *tuning_path_name(uint32_t path)
 {
-    return path == TUNING_PATH_INTEGER_DOT ? "integer dot products" : "sums in slices";
+    return path == TUNING_PATH_INTEGER_DOT ? "integer dot products"
+           : path == TUNING_PATH_SLICES    ? "sums in slices"
+                                           : "products on matrix cores";
 }
 
 uint32_t tuning_paths(const struct tuning *t)
 {
     return (t->matmul.integer_dot ? TUNING_PATH_INTEGER_DOT : 0u) |
-           (t->matmul.slice_columns_max ? TUNING_PATH_SLICES : 0u);
+           (t->matmul.slice_columns_max ? TUNING_PATH_SLICES : 0u) | (t->matrix_cores ? TUNING_PATH_MATRIX_CORES : 0u);
 }
 
 void tuning_without(struct tuning *t, uint32_t mask)
@@ -65,6 +67,8 @@ void tuning_without(struct tuning *t, uint32_t mask)
         t->matmul.integer_dot = false;
     if (mask & TUNING_PATH_SLICES)
         t->matmul.slice_columns_max = 0;
+    if (mask & TUNING_PATH_MATRIX_CORES)
+        t->matrix_cores = false;
 }
 
 bool tuning_is_valid(const struct tuning *t, const struct gpu_caps *caps)
@@ -72,7 +76,7 @@ bool tuning_is_valid(const struct tuning *t, const struct gpu_caps *caps)
     const struct matmul_tuning *m = &t->matmul;
     uint32_t slice_lanes = m->slice_columns_max ? MATMUL_SLICES_MAX : 1;
     return m->lanes > 0 && m->rows_per_lane > 0 && m->lanes * m->rows_per_lane % 32 == 0 &&
-           m->lanes * slice_lanes <= caps->max_invocations;
+           m->lanes * slice_lanes <= caps->max_invocations && (!t->matrix_cores || caps->matrix_cores);
 }
 
 // --- knobs ----------------------------------------------------------------------------------------------------------
@@ -97,6 +101,7 @@ static const struct tuning_knob knobs_gpu[] = {
     {"matmul.unrolled", MEMBER(matmul.unrolled), 2, TUNING_TRIAL_VECTOR | TUNING_TRIAL_MATRIX, {{0}, {1}}},
     {"matmul.integer_dot", MEMBER(matmul.integer_dot), 2, TUNING_TRIAL_VECTOR | TUNING_TRIAL_MATRIX, {{0}, {1}}},
     {"matmul.columns_q8", MEMBER(matmul.columns[1][0]), 2, TUNING_TRIAL_MATRIX, {{1, 2, 4}, {1, 2, 4, 8}}},
+    {"matrix_cores", MEMBER(matrix_cores), 2, TUNING_TRIAL_MATRIX, {{0}, {1}}}, // last, so that the others are settled
 };
 
 const struct tuning_knob *tuning_knobs(const struct gpu_caps *caps, uint32_t *count)

@@ -2,8 +2,7 @@
 //
 // What a device reports gives the start (tuning_default). A known-answer test (self_test.h) takes out the optional
 // paths that a driver computes wrongly; a short calibration (calibrate.h) then measures the choices of the list of
-// knobs. Results do not depend on any choice here, bit for bit, except where a comment says so; those are not measured
-// but follow from what the device reports, so that a device and driver always round alike.
+// knobs. Results do not depend on any choice here, bit for bit, except where a comment says so.
 #ifndef SLUICE_OPS_TUNING_H
 #define SLUICE_OPS_TUNING_H
 
@@ -43,14 +42,17 @@ struct tuning {
     struct matmul_tuning matmul;
     struct attend_tuning attend;
     struct delta_tuning delta;
+    uint32_t matrix_cores; // bool: prefills use them. This one changes rounding: it is kept with the other choices and
+                           // recorded with what was computed (ops_matrix_path)
 };
 
 // Paths that a device may lack or compute wrongly. Bits of a mask.
 enum tuning_path {
     TUNING_PATH_INTEGER_DOT = 1 << 0, // SPV_KHR_integer_dot_product
     TUNING_PATH_SLICES = 1 << 1,      // a row's slices on different subgroups, joined in shared memory
+    TUNING_PATH_MATRIX_CORES = 1 << 2,
 };
-enum { TUNING_PATH_COUNT = 2 };
+enum { TUNING_PATH_COUNT = 3 };
 // "integer dot products" and the like; `path` is one bit.
 const char *tuning_path_name(uint32_t path);
 

@@ -136,9 +136,13 @@ static void unknown_capability_is_refused(void **state)
     (void)state;
     uint32_t words[WORDS_MAX];
     memcpy(words, original, sizeof words);
-    words[find(17, 1, 1) + 1] = 9; // OpCapability Shader -> Float16
+    const size_t capability = find(17, 1, 1) + 1;
+    words[capability] = 10; // OpCapability Shader -> Float64
     assert_int_equal(reflect(words, word_count), 1);
-    assert_error("capability 9");
+    assert_error("capability 10");
+    words[capability] = 9; // Float16, which only devices with matrix cores are asked for
+    assert_int_equal(reflect(words, word_count), 1);
+    assert_error("for modules with matrix cores only");
 }
 
 int main(void)

@@ -20,6 +20,22 @@ static void require_ok(enum sluice_status status)
         fail_msg("%s", error_message());
 }
 
+// Built with MATRIX_CORES, all tests run as a prefill on matrix cores.
+static struct ops_options fixture_options(void)
+{
+    struct ops_options options = {.cache_folder = NULL};
+#ifdef MATRIX_CORES
+    const struct gpu_caps *caps = gpu_device_caps(device);
+    if (!caps->matrix_cores) {
+        fprintf(stderr, "skipped: this device has no cooperative matrices: %s (%s)\n", caps->device_name,
+                caps->driver_name);
+        exit(77);
+    }
+    options.matrix_cores = OPS_MATRIX_CORES_ON;
+#endif
+    return options;
+}
+
 int mixer_group_setup(void **state)
 {
     (void)state;
@@ -28,11 +44,13 @@ int mixer_group_setup(void **state)
         fprintf(stderr, "skipped: no Vulkan device: %s\n", error_message());
         exit(77);
     }
+    struct ops_options options;
     if (gpu_device_create(&(struct gpu_device_options){0}, &device) != SLUICE_OK ||
-        ops_create(device, NULL, &mixer_ops) != SLUICE_OK) {
+        (options = fixture_options(), ops_create(device, &options, &mixer_ops)) != SLUICE_OK) {
         fprintf(stderr, "%s\n", error_message());
         return -1;
     }
+    ops_set_prefill(mixer_ops, true);
     return 0;
 }
 

@@ -257,14 +257,16 @@ static void wrong_paths_are_not_used(void **state)
 {
     (void)state;
     for (uint32_t path_bit = 1; path_bit < 1u << TUNING_PATH_COUNT; path_bit <<= 1) {
+        if (path_bit == TUNING_PATH_MATRIX_CORES && !caps.matrix_cores)
+            continue;
         const struct ops_hooks hooks = {.as_gpu = true, .wrong_paths = path_bit};
         const struct ops_options options = {.cache_folder = folder, .hooks = &hooks};
-        uint32_t others = ((1u << TUNING_PATH_COUNT) - 1) & ~path_bit;
         struct tuning tuning =
             start(&(struct ops_options){.cache_folder = folder, .recalibrate = true, .hooks = &hooks});
         assert_int_equal(tuning_paths(&tuning) & path_bit, 0);
         assert_true(heard(LOG_WARNING, tuning_path_name(path_bit)));
-        assert_false(heard(LOG_WARNING, tuning_path_name(others)));
+        for (uint32_t other = 1; other < 1u << TUNING_PATH_COUNT; other <<= 1)
+            assert_true(other == path_bit || !heard(LOG_WARNING, tuning_path_name(other)));
         tuning = start(&options); // and it stays so
         assert_false(heard(LOG_DEBUG, "calibration"));
         assert_int_equal(tuning_paths(&tuning) & path_bit, 0);

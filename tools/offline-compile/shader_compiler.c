@@ -117,6 +117,41 @@ struct cooperative_matrix_features {
 };
 enum { COOPERATIVE_MATRIX_FEATURES = 1000506000 };
 
+struct cooperative_matrix_properties {
+    VkStructureType type;
+    void *next;
+    uint32_t m, n, k, a, b, c, result;
+    VkBool32 saturating;
+    uint32_t scope;
+};
+enum { COOPERATIVE_MATRIX_PROPERTIES = 1000506001, FLOAT16 = 0, FLOAT32 = 1, SCOPE_SUBGROUP = 3 };
+
+static void find_shapes(struct shader_compiler *c)
+{
+    typedef VkResult(VKAPI_PTR * query_function)(VkPhysicalDevice, uint32_t *, struct cooperative_matrix_properties *);
+    query_function query =
+        (query_function)vkGetInstanceProcAddr(c->instance, "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR");
+    struct cooperative_matrix_properties list[MATRIX_SHAPES_MAX];
+    uint32_t count = MATRIX_SHAPES_MAX;
+    for (uint32_t i = 0; i < count; i++)
+        list[i] = (struct cooperative_matrix_properties){.type = (VkStructureType)COOPERATIVE_MATRIX_PROPERTIES};
+    if (!c->has_cooperative_matrix || !query || query(c->physical, &count, list) < 0)
+        return;
+    for (uint32_t i = 0; i < count; i++)
+        if (list[i].scope == SCOPE_SUBGROUP && list[i].a == FLOAT16 && list[i].b == FLOAT16 && list[i].c == FLOAT32)
+            c->shapes[c->shape_count++] = (struct shader_matrix){list[i].m, list[i].n, list[i].k};
+}
+
+// Kernels with matrices run in the smallest subgroups (runtime/gpu/device_caps.c).
+static void find_subgroup_size(struct shader_compiler *c)
+{
+    VkPhysicalDeviceSubgroupSizeControlProperties size = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES};
+    VkPhysicalDeviceProperties2 properties = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &size};
+    vkGetPhysicalDeviceProperties2(c->physical, &properties);
+    c->subgroup_size_min = size.minSubgroupSize;
+}
+
 static void find_functions(struct shader_compiler *c)
 {
     c->get_executables = (PFN_vkGetPipelineExecutablePropertiesKHR)vkGetDeviceProcAddr(
@@ -170,6 +205,8 @@ void compiler_open(struct shader_compiler *c, char driver[static DRIVER_TEXT_BYT
         fail("this driver reports no statistics", VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME);
     create_device(c, &features);
     find_functions(c);
+    find_shapes(c);
+    find_subgroup_size(c);
 }
 
 void compiler_close(struct shader_compiler *c)
@@ -206,11 +243,25 @@ static void find_last_binding(uint32_t opcode, const uint32_t *operands, size_t 
         *bindings = operands[2] + 1;
 }
 
-bool compiler_lacks(const struct shader_compiler *c, const struct shader_source *source)
+static bool needs_matrix(const struct shader_source *source)
 {
     uint32_t needs = 0;
     visit_instructions(source, find_matrix_capability, &needs);
-    return needs && !c->has_cooperative_matrix;
+    return needs;
+}
+
+const char *compiler_lacks(const struct shader_compiler *c, const struct shader_source *source)
+{
+    if (!needs_matrix(source))
+        return NULL;
+    if (!c->has_cooperative_matrix)
+        return "this driver has no cooperative matrices";
+    for (uint32_t i = 0; i < c->shape_count; i++)
+        if (source->subgroup_size || source->constant_count < 3 ||
+            (source->values[0] == c->shapes[i].m && source->values[1] == c->shapes[i].n &&
+             source->values[2] == c->shapes[i].k))
+            return NULL;
+    return "not a shape of this device";
 }
 
 // ---- the pipeline
@@ -259,13 +310,14 @@ static VkResult create_pipeline(const struct shader_compiler *c, const struct sh
                                       .pData = source->values};
     VkPipelineShaderStageRequiredSubgroupSizeCreateInfo size = {
         .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO,
-        .requiredSubgroupSize = source->subgroup_size};
+        .requiredSubgroupSize =
+            source->subgroup_size || !needs_matrix(source) ? source->subgroup_size : c->subgroup_size_min};
     VkComputePipelineCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
         .flags =
             VK_PIPELINE_CREATE_CAPTURE_STATISTICS_BIT_KHR | VK_PIPELINE_CREATE_CAPTURE_INTERNAL_REPRESENTATIONS_BIT_KHR,
         .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
-                  .pNext = source->subgroup_size ? &size : NULL,
+                  .pNext = size.requiredSubgroupSize ? &size : NULL,
                   .flags = source->full_subgroups ? VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT : 0,
                   .stage = VK_SHADER_STAGE_COMPUTE_BIT,
                   .module = module,

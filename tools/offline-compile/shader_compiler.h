@@ -13,6 +13,7 @@
 enum {
     EXIT_NO_DEVICE = 77,
     CONSTANTS_MAX = 48, // llama.cpp's attention has many
+    MATRIX_SHAPES_MAX = 64,
     DRIVER_TEXT_BYTES = 1024,
 };
 
@@ -23,7 +24,7 @@ struct shader_source {
     VkSpecializationMapEntry entries[CONSTANTS_MAX];
     uint32_t values[CONSTANTS_MAX];
     uint32_t constant_count;
-    uint32_t subgroup_size; // required; 0: the driver's choice
+    uint32_t subgroup_size; // required; 0: the driver's choice, for kernels with matrices the smallest
     bool full_subgroups;
 };
 
@@ -39,11 +40,17 @@ struct shader_statistics {
     uint32_t subgroup_size; // SIMD width that was compiled
 };
 
+struct shader_matrix {
+    uint32_t m, n, k;
+};
+
 struct shader_compiler {
     VkInstance instance;
     VkPhysicalDevice physical;
     VkDevice device;
     bool has_cooperative_matrix;
+    struct shader_matrix shapes[MATRIX_SHAPES_MAX]; // of f16 accumulated in f32
+    uint32_t shape_count, subgroup_size_min;
     uint32_t push_bytes; // that a pipeline may have
     PFN_vkGetPipelineExecutablePropertiesKHR get_executables;
     PFN_vkGetPipelineExecutableStatisticsKHR get_statistics;
@@ -57,8 +64,9 @@ _Noreturn void fail(const char *what, const char *detail);
 void compiler_open(struct shader_compiler *c, char driver[static DRIVER_TEXT_BYTES]);
 void compiler_close(struct shader_compiler *c);
 
-// Whether the module needs matrix instructions that this device lacks.
-bool compiler_lacks(const struct shader_compiler *c, const struct shader_source *source);
+// Why the module cannot run on this device: it needs matrix instructions, or a shape of them (constants 0, 1 and 2,
+// where no subgroup size is required) that the device lacks. NULL: it can.
+const char *compiler_lacks(const struct shader_compiler *c, const struct shader_source *source);
 
 // Compiles; false if the driver refuses. `assembly` (may be NULL) gets the final representation: the machine's
 // instructions, text that the caller frees; NULL if the driver has none.

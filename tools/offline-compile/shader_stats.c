@@ -145,8 +145,9 @@ static bool check_variant(const struct shader_compiler *c, const struct variant 
 {
     printf("%s\t%s", v->module, v->constants);
     fflush(stdout); // a compiler that crashes leaves the name of its victim
-    if (compiler_lacks(c, &v->source)) {
-        printf("\tskipped: this driver has no cooperative matrices\n");
+    const char *lacks = compiler_lacks(c, &v->source);
+    if (lacks) {
+        printf("\tskipped: %s\n", lacks);
         return true;
     }
     struct shader_statistics s;

@@ -1,0 +1,19 @@
+// Matrix cores: the kernels matmul_coop and attend_coop. They round weights, activations, keys and probabilities to
+// f16, so results differ in the last digits from those of the other kernels: whether they are used is decided once per
+// device and driver (tuning.h), and then for whole prefills, never by the number of rows.
+#ifndef SLUICE_OPS_COOP_H
+#define SLUICE_OPS_COOP_H
+
+#include "runtime/ops/matmul_job.h"
+
+// Whether the job runs on matrix cores now.
+bool coop_multiplies(const struct ops *ops, const struct matmul_job *job);
+
+// Records it. The shape was checked by matmul_job_dispatch.
+void coop_multiply(struct ops *ops, struct gpu_command *cmd, const struct matmul_job *job);
+
+// Products (and attention) whose results are known: false if the device or its compiler got one wrong, or if something
+// else failed, which error_message() then says. Only where gpu_caps.matrix_cores.
+bool coop_is_right(struct ops *ops);
+
+#endif
