@@ -34,6 +34,7 @@ struct engine_hooks {
     uint64_t host_free_bytes;           // main memory that is said to be available
     bool few_layers;                    // only the first layers of the model, as many as hold every kind
     bool own_memory;                    // the device is said to have memory of its own
+    uint32_t passes;                    // that the longest prompt is cut into; 0: as few as fit
     struct ops_hooks ops;
 };
 

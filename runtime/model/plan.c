@@ -11,7 +11,7 @@
 #include "runtime/model/engine_internal.h"
 #include "runtime/model/speed_trial.h"
 
-enum { STAGING_SLOTS = RESIDENCY_LOADS_MAX, HOST_SLOTS_MIN = 2, CONTEXT_STEP = 1024 };
+enum { STAGING_SLOTS = RESIDENCY_LOADS_MAX, HOST_SLOTS_MIN = 2, CONTEXT_STEP = 1024, PASS_TOKENS_MIN = 4096 };
 
 // What is reported as free is not all ours: other programs and the driver's own needs change while we run.
 enum { DEVICE_MARGIN_DIVISOR = 16, HOST_MARGIN_DIVISOR = 8 };
@@ -21,6 +21,7 @@ static const uint64_t PROGRAM_GROWTH_BYTES = (uint64_t)32 << 20;
 
 // Everything but expert slots, for one capacity of a session.
 struct sizes {
+    uint32_t passes;                        // that the longest prompt is cut into; 0: 1
     uint64_t trunk, state, kv, activations; // on the device; state and kv of one session
     uint64_t transfers, lists;              // in main memory
     struct scratch_limits limits;
@@ -38,7 +39,8 @@ struct limits {
 // --- sizes ----------------------------------------------------------------------------------------------------------
 
 // Whether the experts' gate and up matrices, or any of the trunk's, are in a format with integer kernels.
-static struct scratch_limits scratch_needs(const struct sluice_engine *e, uint32_t context, uint32_t segments_max)
+static struct scratch_limits scratch_needs(const struct sluice_engine *e, uint32_t context, uint32_t passes,
+                                           uint32_t segments_max)
 {
     const struct model_config *c = &e->config;
     bool q8 = e->options.activations == SLUICE_ACTIVATIONS_Q8, experts = false, trunk = false;
@@ -53,6 +55,7 @@ static struct scratch_limits scratch_needs(const struct sluice_engine *e, uint32
     }
     return (struct scratch_limits){
         .capacity_tokens = context,
+        .pass_tokens = (context + passes - 1) / passes,
         .segments_max = segments_max,
         .quantise_trunk = q8 && trunk,
         .quantise_experts = q8 && experts,
@@ -78,7 +81,7 @@ static enum sluice_status measure_sizes(const struct sluice_engine *e, uint32_t 
     TRY(cache_bytes(e->device, c, e->options.kv == SLUICE_KV_F16, context, &cache, &segments_max));
     s->state = state_bytes(c);
     s->kv = cache - s->state;
-    s->limits = scratch_needs(e, context, segments_max);
+    s->limits = scratch_needs(e, context, s->passes ? s->passes : 1, segments_max);
     TRY(scratch_create(e->device, c, &s->limits, false, &scratch, &s->activations));
     s->transfers = scratch.upload.bytes + scratch.readback.bytes;
     uint64_t rows = (uint64_t)scratch.block_count * scratch.block_tokens;
@@ -354,11 +357,11 @@ fail:
     return status;
 }
 
-enum sluice_status plan_memory(const struct sluice_engine *e, struct memory_plan *plan)
+static enum sluice_status plan_passes(const struct sluice_engine *e, uint32_t passes, struct memory_plan *plan)
 {
     enum sluice_status status;
     struct limits limits = find_limits(e);
-    struct sizes sizes = {0};
+    struct sizes sizes = {.passes = passes};
     struct budget ram;
     memset(plan, 0, sizeof *plan);
     TRY(plan_sizes(e, &limits, &sizes));
@@ -387,4 +390,19 @@ enum sluice_status plan_memory(const struct sluice_engine *e, struct memory_plan
     plan->report.model = e->model;
 fail:
     return status;
+}
+
+// Each pass reads all experts again, so there are as few as the budgets allow. Parts of fewer tokens than
+// PASS_TOKENS_MIN would save next to nothing.
+enum sluice_status plan_memory(const struct sluice_engine *e, struct memory_plan *plan)
+{
+    uint32_t context = e->model.context_tokens, forced = e->hooks.passes;
+    struct error_record first;
+    enum sluice_status status = plan_passes(e, forced ? forced : 1, plan);
+    if (status != SLUICE_ERR_BUDGET || forced)
+        return status;
+    error_save(&first, status); // its advice is for whole prompts
+    for (uint32_t passes = 2; status == SLUICE_ERR_BUDGET && context / passes >= PASS_TOKENS_MIN; passes++)
+        status = plan_passes(e, passes, plan);
+    return status == SLUICE_ERR_BUDGET ? error_restore(&first) : status;
 }

@@ -90,6 +90,13 @@ static uint32_t widest(const struct model_config *c, const struct scratch_limits
     return max_u32(max_u32(max_u32(width, c->hidden_size), max_u32(limits->inter_max, c->experts)), partial);
 }
 
+// Rows of all blocks together.
+static uint32_t pass_rows(const struct scratch_limits *limits)
+{
+    CHECK(limits->pass_tokens > 0 && limits->pass_tokens <= limits->capacity_tokens);
+    return max_u32(limits->pass_tokens, DECODE_ROWS_MAX);
+}
+
 static enum sluice_status choose_sizes(struct scratch *s, const struct model_config *c,
                                        const struct scratch_limits *limits)
 {
@@ -102,7 +109,7 @@ static enum sluice_status choose_sizes(struct scratch *s, const struct model_con
     if (batch < DECODE_ROWS_MAX || logit_rows < DECODE_ROWS_MAX)
         return error_set(SLUICE_ERR_BUDGET, "the device's largest binding (%llu bytes) is too small for this model",
                          (unsigned long long)largest);
-    uint32_t tokens = max_u32(limits->capacity_tokens, DECODE_ROWS_MAX);
+    uint32_t tokens = pass_rows(limits);
     s->batch = min_u32((uint32_t)(batch < BATCH_MAX ? batch : BATCH_MAX), tokens);
     bool aligned = s->batch >= BATCH_UNIT; // then sub-batches may begin in mid-block
     if (aligned && s->batch < tokens)
@@ -117,7 +124,8 @@ static enum sluice_status choose_sizes(struct scratch *s, const struct model_con
     s->split_tokens = SPLIT_TOKENS;
     s->block_count = (tokens + s->block_tokens - 1) / s->block_tokens;
     // A row of a prefill has one partial result per segment of the KV cache, a decoded token one per split.
-    s->partial_rows = max_u32(s->batch * limits->segments_max, tokens / SPLIT_TOKENS + limits->segments_max + 1);
+    s->partial_rows =
+        max_u32(s->batch * limits->segments_max, limits->capacity_tokens / SPLIT_TOKENS + limits->segments_max + 1);
     return SLUICE_OK;
 }
 
@@ -146,7 +154,7 @@ static enum sluice_status want_blocks(struct planner *planner, const struct mode
     s->blocks = mem_alloc(s->block_count, sizeof *s->blocks);
     if (!s->blocks)
         return SLUICE_ERR_MEMORY;
-    uint32_t tokens = max_u32(limits->capacity_tokens, DECODE_ROWS_MAX);
+    uint32_t tokens = pass_rows(limits);
     for (uint32_t i = 0; i < s->block_count; i++) {
         s->blocks[i].capacity = min_u32(s->block_tokens, tokens - i * s->block_tokens);
         enum sluice_status status = want_block(planner, c, limits, &s->blocks[i]);
@@ -191,7 +199,7 @@ static enum sluice_status want_lists(struct planner *planner, const struct model
                                      const struct scratch_limits *limits)
 {
     struct scratch *s = planner->scratch;
-    uint64_t tokens = max_u32(limits->capacity_tokens, DECODE_ROWS_MAX), largest = slab_range_bytes_max(&s->upload) / 2;
+    uint64_t tokens = pass_rows(limits), largest = slab_range_bytes_max(&s->upload) / 2;
     uint64_t row_bytes = 4 + sizeof(struct moe_tile), align = 512;
     uint64_t all = tokens * c->top_k * row_bytes + (align + row_bytes) * c->experts * s->block_count;
     uint64_t one = s->block_count * (s->block_tokens * row_bytes + align) + 4ull * s->block_tokens * c->top_k;

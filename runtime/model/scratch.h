@@ -4,7 +4,9 @@
 // The tokens of a prefill are cut into *blocks* whose residual stream stays on the device for the whole prompt, and a
 // block into *sub-batches*, for which the widest intermediate results exist:
 //
-//   prompt    |<-------- block 0 -------->|<-------- block 1 -------->| ...      h, x, routing: per block
+// A prompt longer than all blocks together goes through the model in several passes.
+//
+//   pass      |<-------- block 0 -------->|<-------- block 1 -------->| ...      h, x, routing: per block
 //   sub-batch |<--->|<--->|<--->|<--->|<->|                                      projections, attention, ...: one set
 #ifndef SLUICE_MODEL_SCRATCH_H
 #define SLUICE_MODEL_SCRATCH_H
@@ -29,6 +31,7 @@ struct scratch_block {
 
 struct scratch_limits {
     uint32_t capacity_tokens; // of a session
+    uint32_t pass_tokens;     // of a prompt that go through the layers together, 1..capacity_tokens
     uint32_t segments_max;    // KV segments of a layer
     bool quantise_trunk;      // 8-bit activations for the trunk's matrices
     bool quantise_experts;    // and for the experts'

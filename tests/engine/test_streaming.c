@@ -1,5 +1,6 @@
 // What is read from the drive, when, and what stays: of every expert once per prompt, and little of the host's time.
 #include <errno.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -94,7 +95,7 @@ static void test_a_prompt_reads_what_it_uses_once(void **state)
     (void)state;
     static const uint32_t slots[] = {5, 13, 40, 96};
     for (int routing = SLUICE_ROUTING_MODEL; routing <= SLUICE_ROUTING_RECORDED; routing++)
-        for (size_t i = 0; i < sizeof slots / sizeof *slots; i++) {
+        for (size_t i = routing == SLUICE_ROUTING_MODEL ? 2 : 0; i < sizeof slots / sizeof *slots; i++) {
             struct uses uses = {0};
             struct sluice_tap tap = {&uses, .experts = count_uses};
             struct sluice_prefill_options prefill = {.tap = &tap};
@@ -113,6 +114,38 @@ static void test_a_prompt_reads_what_it_uses_once(void **state)
                 assert_int_equal(stats_of(&run).expert_misses - stats_of(&run).expert_reads_wasted, count_used(&uses));
             close_run(&run);
         }
+}
+
+static float largest_difference(const float *a, const float *b, size_t count)
+{
+    float largest = 0;
+    for (size_t i = 0; i < count; i++)
+        if (!(fabsf(a[i] - b[i]) <= largest))
+            largest = fabsf(a[i] - b[i]);
+    return largest;
+}
+
+// A prompt that is too long for the memory of activations would be refused, or understood differently.
+static void test_a_long_prompt_goes_in_few_passes(void **state)
+{
+    (void)state;
+    struct outcome whole, cut;
+    struct outcome_options options = {.engine.kv = SLUICE_KV_F32, .engine.slots = 30, .greedy_count = 4};
+    outcome_compute(container, ids, TOKENS, &options, &whole);
+    for (uint32_t passes = 2; passes <= 5; passes++) {
+        options.hooks.passes = passes;
+        outcome_compute(container, ids, TOKENS, &options, &cut);
+        assert_true(largest_difference(whole.logits, cut.logits, (size_t)TOKENS * whole.vocab) <= 5e-3f);
+        assert_memory_equal(whole.greedy, cut.greedy, 4 * sizeof *whole.greedy);
+        outcome_finish(&cut);
+        struct test_run run = open_run(&(struct sluice_options){.slots = 5, .routing = SLUICE_ROUTING_UNIFORM},
+                                       &(struct engine_hooks){.passes = passes});
+        require_ok(sluice_prefill(run.session, ids, TOKENS, NULL)); // open_run's context is twice as long
+        uint64_t reads = stats_of(&run).expert_bytes_read / stats_of(&run).expert_bytes;
+        assert_true(reads <= (uint64_t)(passes + 1) / 2 * MOE_LAYERS * EXPERTS);
+        close_run(&run);
+    }
+    outcome_finish(&whole);
 }
 
 // The first words of the answer would wait for experts that the end of the prompt had just used.
@@ -208,7 +241,7 @@ static void test_whatever_ends_a_prompt_the_next_is_right(void **state)
         float *good = mem_alloc(vocab, sizeof *good);
         require_ok(sluice_prefill(run.session, ids, TOKENS, NULL));
         memcpy(good, sluice_logits(run.session), vocab * sizeof *good);
-        for (int calls = 1; calls < 40; calls += 6) {
+        for (int calls = 1; calls < 40; calls += 9) {
             int left = calls;
             struct sluice_prefill_options cancel = {.user = &left, .progress = cancel_after};
             require_ok(sluice_session_reset(run.session));
@@ -219,7 +252,7 @@ static void test_whatever_ends_a_prompt_the_next_is_right(void **state)
         }
         close_run(&run);
         uint32_t failures = 0; // a read ahead is tried again
-        for (uint32_t at = 1; at < 96; at += 13) {
+        for (uint32_t at = 1; at < 96; at += 23) {
             struct reader_faults faults = {.error_at = at, .error = EBADF};
             run = open_run(&options, &(struct engine_hooks){.faults = &faults});
             enum sluice_status status = sluice_prefill(run.session, ids, TOKENS, NULL);
@@ -242,6 +275,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_prompt_reads_what_it_uses_once),
+        cmocka_unit_test(test_a_long_prompt_goes_in_few_passes),
         cmocka_unit_test(test_the_prompts_tail_seeds_the_cache),
         cmocka_unit_test(test_reading_without_computing_reads_the_same),
         cmocka_unit_test(test_a_token_takes_two_submissions_per_layer),
