@@ -26,6 +26,9 @@ foreach(kv f16 f32)
   sluice_shader(attend_${kv} attend.comp DEFINES ${define}
                 VARIANTS "0=256 1=1 2=2" "0=256 1=8 2=2" "0=128 1=8 2=2" "0=64 1=8 2=2")
 endforeach()
+# On matrix cores: shape, invocations, dimensions of a head, unrolled, subgroups along the columns.
+sluice_shader(attend_coop attend_coop.comp COOP
+              VARIANTS "0=16 1=16 2=16 3=128 4=256 5=1" "0=8 1=16 2=16 3=256 4=256 5=1 6=4")
 sluice_shader(attend_merge attend_merge.comp)
 
 # Matrices. The variants are what runtime/ops chooses on a GPU: lanes, rows per lane, columns, matrices, row list, dot

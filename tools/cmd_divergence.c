@@ -106,6 +106,7 @@ static enum sluice_status read_text(struct job *job, bool is_reference)
     struct cli_engine_options options = job->engine_options;
     if (is_reference) {
         options.activations = "f32";
+        options.matrix_cores = "off";
         options.kv_f32 = true;
     }
     TRY(engine_open(job->paths[is_reference], &options, (uint32_t)(job->count + job->greedy), &r.engine));

@@ -5,6 +5,7 @@
 #define SLUICE_OPS_COOP_H
 
 #include "runtime/ops/matmul_job.h"
+#include "shaders/mixer_params.h"
 
 // Whether the job runs on matrix cores now.
 bool coop_multiplies(const struct ops *ops, const struct matmul_job *job);
@@ -12,7 +13,12 @@ bool coop_multiplies(const struct ops *ops, const struct matmul_job *job);
 // Records it. The shape was checked by matmul_job_dispatch.
 void coop_multiply(struct ops *ops, struct gpu_command *cmd, const struct matmul_job *job);
 
-// Products (and attention) whose results are known: false if the device or its compiler got one wrong, or if something
+// Whether attention of this shape runs on matrix cores now, and its dispatch: what op_attend checked and prepared.
+bool coop_attends(const struct ops *ops, const struct attention_shape *shape);
+void coop_attend(struct ops *ops, struct gpu_command *cmd, const struct attention_shape *shape,
+                 const struct attend_push *push, const struct gpu_range ranges[5], uint32_t split_count);
+
+// Products whose results are known: false if the device or its compiler got one wrong, or if something
 // else failed, which error_message() then says. Only where gpu_caps.matrix_cores.
 bool coop_is_right(struct ops *ops);
 

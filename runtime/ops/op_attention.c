@@ -1,4 +1,4 @@
-#include "runtime/ops/ops_internal.h"
+#include "runtime/ops/coop.h"
 #include "shaders/mixer_params.h"
 
 enum { HEAD_DIM_MAX = 256, GROUP_MAX = 16 };
@@ -93,6 +93,10 @@ void op_attend(struct ops *ops, struct gpu_command *cmd, const struct attention_
                                .split0 = split0,
                                .splits = splits};
     struct gpu_range ranges[] = {q, segment->k, segment->v, partial_o, partial_ml};
+    if (coop_attends(ops, shape)) {
+        coop_attend(ops, cmd, shape, &push, ranges, split_count);
+        return;
+    }
     ops_dispatch(ops, cmd,
                  &(struct ops_dispatch){.shader = shape->kv_f16 ? SHADER_ATTEND_F16 : SHADER_ATTEND_F32,
                                         .constants = {shape->head_dim, tile_rows, tuning->keys, unroll, tuning->warm},
