@@ -7,17 +7,17 @@
 //             acquire: HOST                           ^
 //   cached ------------------------------------------/      cached: in a host slot only
 //
-// A drive read fills a host slot, a copy takes it from there to a device slot; an eviction copies nothing back. Each
+// A drive read fills a host slot, a copy takes it from there to a device slot. Each
 // place has one LRU list of the experts that it keeps, and a short *ring* of slots through which others only pass,
 // recycled oldest first. RESIDENCY_SWEEP uses rings only, so that a prefill sweep never flushes the decode cache, and
 // its hits move nothing. While there are free slots, a sweep fills those instead, at the cold end of the LRU list,
 // where they stay for the next sweep: of a cyclic scan a fixed part should remain, not the latest part.
 //
-// RAM tier (host_cache): of the experts loaded from the drive in the normal mode, a share in proportion to the slots is
-// kept in the host slots and passes through the device's ring, the others the other way round; a host hit makes the
-// device keep the expert. So the two places together hold nearly as much as one cache of both sizes (figures at the top
-// of residency.c). They are not strictly exclusive: a host slot keeps its content until it is recycled. Without
-// host_cache host slots are staging only, free again once their copy is recorded.
+// RAM tier (host_cache): what the device gives up in the normal mode is copied back to a host slot, and kept there by
+// last use; what the drive brings only passes through the host's ring. So the device holds what an LRU cache of its
+// size holds, and both places together what one of both sizes holds, less the host's ring (figures at the top of
+// residency.c). Without host_cache host slots are staging only, free again once their copy is recorded, and nothing is
+// copied back.
 //
 // Ticks: copies and readers may run on different timelines, so both are kept: a slot may be overwritten only when the
 // last copy and the last reader recorded for it have completed. A tick in a ticket may belong to work that the caller
@@ -58,7 +58,8 @@ enum residency_result {
     RESIDENCY_MISS,    // read it to host_slot, residency_read_done, then copy as above
     RESIDENCY_PENDING, // an earlier acquire's read or copy is not done; both slots are those of that ticket
     RESIDENCY_FAILED,  // an earlier acquire's read failed and not all its users have released it; nothing was pinned
-    RESIDENCY_NO_SLOT, // every slot is in use: finish and release something first; nothing was pinned
+    RESIDENCY_NO_SLOT, // every slot is in use, or the expert is about to be copied back: finish and release something
+                       // first; nothing was pinned
 };
 
 struct residency_ticket {
@@ -71,6 +72,9 @@ struct residency_ticket {
     uint64_t device_reader_tick; // the last reader of device_slot; complete before the slot is overwritten. 0: none
     uint64_t host_copy_tick;     // the last copy out of host_slot; complete before a read into it starts. 0: none
     uint32_t evicted_expert;     // lost its device slot to this ticket (clear it in the slot table), or NONE
+    // Host slot to copy the content of device_slot to, before it is overwritten, in the same submission; or NONE. No
+    // read or copy out of it is under way except those that host_copy_tick told of when it was last given out.
+    uint32_t demotion_slot;
 };
 
 struct residency_counts {
@@ -100,7 +104,8 @@ enum residency_result residency_acquire(struct residency *r, uint32_t expert, en
 // pinned it release it and may then acquire it anew. Also the way to give up a read that was never started.
 void residency_read_done(struct residency *r, uint32_t expert, bool ok);
 
-// The copy host_slot -> device_slot was recorded and will have completed at `tick` (> 0) of the copy timeline.
+// The copy host_slot -> device_slot was recorded, and before it the one to demotion_slot; they will have completed at
+// `tick` (> 0) of the copy timeline.
 void residency_copy_recorded(struct residency *r, uint32_t expert, uint64_t tick);
 
 // Unpins once. last_reader_tick: of the reader timeline, when the last reader that this pin protected will have ended;
@@ -122,6 +127,9 @@ void residency_settle(struct residency *r);
 // The copy that residency_copy_recorded announced will never run: its command was given up. The expert is forgotten on
 // the device. Nothing happens if it has lost its slot since. It must not be pinned.
 void residency_copy_lost(struct residency *r, uint32_t expert);
+
+// The same for a copy to demotion_slot, of the ticket's evicted_expert: the expert is forgotten in the host cache.
+void residency_demotion_lost(struct residency *r, uint32_t evicted_expert);
 
 // Where an expert is now, without pinning or counting. DEVICE, HOST (cached or loaded), PENDING (being read), FAILED,
 // or MISS (nowhere). Fills *ticket (may be NULL; evicted_expert is NONE).

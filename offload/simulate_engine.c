@@ -1,5 +1,6 @@
 // The engine's own cache, without the engine: residency.h as runtime/model/pager.c drives it, with reads that are done
-// at once.
+// at once. What the engine keeps of a prompt for the tokens that follow is not simulated: a trace does not say how
+// often a prompt uses an expert.
 #include "offload/residency.h"
 #include "offload/simulate.h"
 #include "runtime/base/check.h"
@@ -64,6 +65,8 @@ enum sluice_status sim_engine(const struct sim_trace *t, uint32_t device_slots, 
     for (size_t i = 0; i < t->record_count; i++) {
         if (i == t->counted_from)
             before = residency_statistics(e.residency).normal;
+        if (i > 0 && t->records[i - 1].kind == TRACE_SWEEP && t->records[i - 1].step != t->records[i].step)
+            residency_settle(e.residency); // the prompt has ended
         use_record(&e, t, &t->records[i]);
     }
     if (t->counted_from < t->record_count) {

@@ -1,7 +1,7 @@
 // The slots of one place (device or host) and the order in which they are given up. Used by residency.c only.
 //
 //   LIST_FREE   hold nothing; oldest freed first
-//   LIST_RING   only passing through, oldest first; at most ring_slots
+//   LIST_RING   only passing through, oldest first; at most ring_slots, but for those that were moved there
 //   LIST_LRU    kept: [hot] ... [cold]
 #ifndef SLUICE_OFFLOAD_SLOT_TIER_H
 #define SLUICE_OFFLOAD_SLOT_TIER_H
@@ -11,9 +11,9 @@
 
 #include "offload/residency.h"
 
-// What a slot is wanted for. KEPT takes the coldest of the LRU list. PASSING takes the oldest of the ring once that has
-// its full length, and falls back to the LRU list; SWEPT does the same without falling back, so that it never gets
-// more.
+// What a slot is wanted for. KEPT takes the coldest of the LRU list, or the oldest of a ring that is too long. PASSING
+// takes the oldest of the ring once that has its full length, and falls back to the LRU list; SWEPT does the same
+// without falling back, so that it never gets more.
 enum slot_use { SLOT_KEPT, SLOT_PASSING, SLOT_SWEPT };
 
 enum slot_list { LIST_FREE, LIST_RING, LIST_LRU, LIST_COUNT };

@@ -128,7 +128,9 @@ static enum sluice_status create_sweeps(struct pager *pager)
         experts = count > experts ? count : experts;
     }
     pager->unsubmitted_keys = mem_alloc(pager->options.device_slots, sizeof *pager->unsubmitted_keys);
-    if (!pager->unsubmitted_keys)
+    pager->demoted_keys = mem_alloc(pager->options.device_slots, sizeof *pager->demoted_keys);
+    pager->is_staged = mem_alloc(pager->options.host_slots, sizeof *pager->is_staged);
+    if (!pager->unsubmitted_keys || !pager->demoted_keys || !pager->is_staged)
         return SLUICE_ERR_MEMORY;
     for (int i = 0; i < 2; i++) {
         struct sweep *sweep = &pager->sweeps[i];
@@ -188,6 +190,8 @@ void pager_destroy(struct pager *pager)
         mem_free(pager->sweeps[i].order);
     }
     mem_free(pager->unsubmitted_keys);
+    mem_free(pager->demoted_keys);
+    mem_free(pager->is_staged);
     mem_free(pager);
 }
 

@@ -65,6 +65,7 @@ struct pager {
     uint32_t host_slots_per_buffer, host_buffer_count;
     struct gpu_buffer **host_buffers; // imported parts of `host`, or NULL: no import
     struct gpu_buffer **staging;      // upload buffers of the same division, if there is no import
+    bool *is_staged;                  // [host_slots] the content is in the upload buffer already, owned; if staging
 
     struct residency *residency;
     struct loader *loader;
@@ -75,6 +76,8 @@ struct pager {
     uint32_t stalled_expert;
     uint32_t *unsubmitted_keys; // [device_slots] experts copied by the command that is being recorded, owned
     uint32_t unsubmitted_count;
+    uint32_t *demoted_keys; // [device_slots] experts copied back by that command, owned
+    uint32_t demoted_count;
     bool unsubmitted; // experts were handed out for a command that is not submitted yet
     uint64_t wasted;  // reads of experts that no token selected
 };

@@ -36,6 +36,7 @@ static void start_read(struct pager *pager, struct sweep *sweep, uint32_t expert
         .destination = host_slot(pager, item->ticket.host_slot),
         .tag = (uint64_t)(sweep - pager->sweeps) << 32 | expert,
     };
+    pager->is_staged[item->ticket.host_slot] = false;
     loader_submit(pager->loader, &request, 1);
     item->state = ITEM_READING;
 }
@@ -271,16 +272,34 @@ static struct gpu_range slot_range(struct gpu_buffer *const *buffers, uint32_t p
     return gpu_range_make(buffers[slot / per_buffer], slot % per_buffer * slot_bytes, bytes);
 }
 
+static struct gpu_range host_range(struct pager *pager, uint32_t slot, uint64_t bytes)
+{
+    struct gpu_buffer **buffers = pager->host_buffers ? pager->host_buffers : pager->staging;
+    return slot_range(buffers, pager->host_slots_per_buffer, pager->slot_bytes, slot, bytes);
+}
+
+// What was in the device slot goes to the host cache first.
+static void record_demotion(struct pager *pager, struct gpu_command *cmd, const struct residency_ticket *ticket)
+{
+    uint32_t slot = ticket->demotion_slot;
+    gpu_copy(cmd,
+             slot_range(pager->slabs, pager->slots_per_slab, pager->slot_bytes, ticket->device_slot, pager->slot_bytes),
+             host_range(pager, slot, pager->slot_bytes));
+    pager->is_staged[slot] = true;
+    pager->demoted_keys[pager->demoted_count++] = ticket->evicted_expert;
+}
+
 static void record_copy(struct pager *pager, struct gpu_command *cmd, uint32_t key, const struct item *item)
 {
     uint64_t bytes = sweep_now(pager)->shape->record_bytes;
     uint32_t from_slot = item->ticket.host_slot;
-    struct gpu_buffer **from = pager->host_buffers ? pager->host_buffers : pager->staging;
-    if (pager->staging)
-        memcpy((uint8_t *)gpu_buffer_map(from[from_slot / pager->host_slots_per_buffer]) +
-                   from_slot % pager->host_slots_per_buffer * pager->slot_bytes,
-               host_slot(pager, from_slot), bytes);
-    gpu_copy(cmd, slot_range(from, pager->host_slots_per_buffer, pager->slot_bytes, from_slot, bytes),
+    if (item->ticket.demotion_slot != RESIDENCY_NONE)
+        record_demotion(pager, cmd, &item->ticket);
+    struct gpu_range from = host_range(pager, from_slot, bytes);
+    if (pager->staging && !pager->is_staged[from_slot])
+        memcpy((uint8_t *)gpu_buffer_map(from.buffer) + from.offset, host_slot(pager, from_slot), bytes);
+    pager->is_staged[from_slot] = true;
+    gpu_copy(cmd, from,
              slot_range(pager->slabs, pager->slots_per_slab, pager->slot_bytes, item->ticket.device_slot, bytes));
     pager->unsubmitted_keys[pager->unsubmitted_count++] = key;
     // The tick of the submission to come: commands run in order, so it is the next one.
@@ -389,13 +408,15 @@ void pager_sweep_recorded(struct pager *pager)
 void pager_submitted(struct pager *pager)
 {
     pager->unsubmitted = false;
-    pager->unsubmitted_count = 0;
+    pager->unsubmitted_count = pager->demoted_count = 0;
 }
 
 void pager_cancelled(struct pager *pager)
 {
     for (uint32_t i = 0; i < pager->unsubmitted_count; i++)
         residency_copy_lost(pager->residency, pager->unsubmitted_keys[i]);
+    for (uint32_t i = 0; i < pager->demoted_count; i++)
+        residency_demotion_lost(pager->residency, pager->demoted_keys[i]);
     pager_submitted(pager);
 }
 

@@ -81,6 +81,21 @@ static void test_without_imports(void **state)
     assert_memory_equal(imported.greedy, copied.greedy, sizeof *imported.greedy * GREEDY);
     outcome_finish(&imported);
     outcome_finish(&copied);
+    // Decoding copies what the device gives up back to host memory, and from there to the device again.
+    enum { DECODED = 50 };
+    options.decode = true;
+    options.hooks.no_import = false;
+    outcome_compute(container[1], ids, DECODED, &options, &imported);
+    options.hooks.no_import = true;
+    outcome_compute(container[1], ids, DECODED, &options, &copied);
+    assert_memory_equal(imported.logits, copied.logits, (size_t)DECODED * imported.vocab * sizeof(float));
+    outcome_finish(&copied);
+    options.engine.ram_bytes = 0;
+    options.engine.slots = 96;
+    outcome_compute(container[1], ids, DECODED, &options, &copied);
+    assert_memory_equal(imported.logits, copied.logits, (size_t)DECODED * imported.vocab * sizeof(float));
+    outcome_finish(&imported);
+    outcome_finish(&copied);
 }
 
 // If this fails, a drive that stutters (short reads, passing errors) changes an answer.

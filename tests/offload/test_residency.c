@@ -25,6 +25,9 @@ struct machine {
         bool reading, failed; // failed: has no slot any more
     } pins[PINS_MAX];
     uint32_t pin_count;
+    struct demotion {
+        uint32_t slot, expert; // what goes where with the copy of the expert
+    } demotions[EXPERTS];
 };
 
 static void machine_create(struct machine *m, const struct residency_options *options)
@@ -32,6 +35,7 @@ static void machine_create(struct machine *m, const struct residency_options *op
     memset(m, 0, sizeof *m);
     memset(m->device_content, 0xFF, sizeof m->device_content);
     memset(m->host_content, 0xFF, sizeof m->host_content);
+    memset(m->demotions, 0xFF, sizeof m->demotions);
     assert_int_equal(residency_create(options, &m->r), SLUICE_OK);
     residency_check(m->r);
 }
@@ -52,6 +56,8 @@ static bool is_busy_host_slot(const struct machine *m, uint32_t host_slot, uint3
         enum residency_result where = residency_look(m->r, m->pins[i].expert, &ticket);
         bool under_way = where == RESIDENCY_PENDING || (where == RESIDENCY_HOST && !m->pins[i].failed);
         if (under_way && ticket.host_slot == host_slot && m->pins[i].expert != except_expert)
+            return true;
+        if (under_way && m->demotions[m->pins[i].expert].slot == host_slot && m->pins[i].expert != except_expert)
             return true;
     }
     return false;
@@ -85,8 +91,15 @@ static enum residency_result machine_acquire(struct machine *m, uint32_t expert,
     check_ticket(m, &t, result);
     if (result == RESIDENCY_MISS)
         m->host_content[t.host_slot] = RESIDENCY_NONE;
-    if (result == RESIDENCY_MISS || result == RESIDENCY_HOST)
+    if (result == RESIDENCY_MISS || result == RESIDENCY_HOST) {
         m->device_content[t.device_slot] = RESIDENCY_NONE;
+        m->demotions[expert] = (struct demotion){t.demotion_slot, t.evicted_expert};
+    }
+    if (t.demotion_slot != RESIDENCY_NONE) {
+        assert_true(t.demotion_slot != t.host_slot && t.evicted_expert != RESIDENCY_NONE);
+        assert_false(is_busy_host_slot(m, t.demotion_slot, expert));
+        m->host_content[t.demotion_slot] = RESIDENCY_NONE;
+    }
     m->pins[m->pin_count++] = (struct pin){expert, t.device_slot, result == RESIDENCY_MISS, false};
     return result;
 }
@@ -107,6 +120,11 @@ static void machine_copy(struct machine *m, uint32_t expert)
     struct residency_ticket t;
     assert_int_equal(residency_look(m->r, expert, &t), RESIDENCY_HOST);
     residency_copy_recorded(m->r, expert, ++m->tick);
+    struct demotion demotion = m->demotions[expert];
+    if (demotion.slot != RESIDENCY_NONE) {
+        m->host_content[demotion.slot] = demotion.expert;
+        m->host_copy[demotion.slot] = m->tick;
+    }
     m->device_content[t.device_slot] = m->host_content[t.host_slot];
     m->device_copy[t.device_slot] = m->host_copy[t.host_slot] = m->tick;
     assert_int_equal(m->device_content[t.device_slot], expert);
