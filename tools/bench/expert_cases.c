@@ -41,6 +41,7 @@ static void record_gate_up(void *user, struct gpu_command *cmd)
     struct experts *e = user;
     struct activations x = activations_of(e, e->tokens, HIDDEN, BENCH_IN);
     struct activations act = {.n = e->rows, .cols = INTER, .f32 = e->bench->arrays[BENCH_OUT]};
+    ops_set_prefill(e->bench->ops, e->tokens > 1);
     op_moe_gate_up(e->bench->ops, cmd, &e->slab, tiles_of(e), e->tile_count, e->tile_rows, e->bench->arrays[BENCH_ROWS],
                    &x, &act);
 }
@@ -49,6 +50,7 @@ static void record_down(void *user, struct gpu_command *cmd)
 {
     struct experts *e = user;
     struct activations act = activations_of(e, e->rows, INTER, BENCH_IN);
+    ops_set_prefill(e->bench->ops, e->tokens > 1);
     op_moe_down(e->bench->ops, cmd, &e->slab, tiles_of(e), e->tile_count, e->tile_rows, &act,
                 e->bench->arrays[BENCH_OUT]);
 }

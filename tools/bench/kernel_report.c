@@ -2,11 +2,13 @@
 
 #include <stdio.h>
 
-void kernel_report_roof(const struct gpu_device *device, const struct roof *r)
+void kernel_report_roof(const struct gpu_device *device, const struct kernel_bench *bench)
 {
+    const struct roof *r = &bench->roof;
     const struct gpu_caps *caps = gpu_device_caps(device);
     printf("device      %s\ndriver      %s\nrates       per second of %s\n", caps->device_name, caps->driver_name,
            stopwatch_basis(device));
+    printf("prefill     %s\n", ops_matrix_path(bench->ops));
     printf("read        %10.1f GB/s by 16-byte loads\n", r->read_bytes_s * 1e-9);
     printf("int-dot     %10.1f Gop/s, %s\n", r->dot_ops_s * 1e-9,
            r->integer_dot ? "with the instruction" : "by shifts and multiplies; the instruction is slower");
@@ -60,6 +62,7 @@ json_t *kernel_report_json(const struct gpu_device *device, const struct kernel_
     json_t *kernels = json_array();
     for (unsigned i = 0; i < b->row_count; i++)
         json_array_append_new(kernels, row_json(&b->rows[i]));
-    return json_pack("{s:s, s:s, s:s, s:o, s:o}", "device", caps->device_name, "driver", caps->driver_name, "basis",
-                     stopwatch_basis(device), "roof", roof_json(&b->roof), "kernels", kernels);
+    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o}", "device", caps->device_name, "driver", caps->driver_name,
+                     "basis", stopwatch_basis(device), "prefill_path", ops_matrix_path(b->ops), "roof",
+                     roof_json(&b->roof), "kernels", kernels);
 }

@@ -7,7 +7,7 @@
 #include "tools/bench/kernel_bench.h"
 
 // The device and its roof; the head of the table of kernels; a line of it. On stdout.
-void kernel_report_roof(const struct gpu_device *device, const struct roof *roof);
+void kernel_report_roof(const struct gpu_device *device, const struct kernel_bench *bench);
 void kernel_report_head(const struct gpu_device *device);
 void kernel_report_row(const struct bench_row *row);
 

@@ -5,7 +5,7 @@
 #include "runtime/base/check.h"
 #include "tools/bench/kernel_bench.h"
 
-enum { HIDDEN = 2048, PARTS_MAX = 8 };
+enum { HIDDEN = 2048, PARTS_MAX = 8, DECODE_TOKENS_MAX = 8 };
 
 static const enum quant_type types[] = {QUANT_Q4_K, QUANT_Q5_K, QUANT_Q6_K, QUANT_Q8_0};
 enum { TYPES = sizeof types / sizeof *types };
@@ -41,6 +41,7 @@ static void record(void *user, struct gpu_command *cmd)
                             .f32 = b->arrays[BENCH_IN],
                             .q8 = b->arrays[BENCH_Q8],
                             .q8_scales = b->arrays[BENCH_SCALES]};
+    ops_set_prefill(b->ops, p->n > DECODE_TOKENS_MAX);
     op_matmul(b->ops, cmd, &w, &x, b->arrays[BENCH_OUT], p->rows, false);
 }
 
@@ -67,7 +68,7 @@ static enum sluice_status run_type(struct kernel_bench *b, enum quant_type type)
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
         TRY(run(b, "qkvz", type, 12288, HIDDEN, counts[i]));
         TRY(run(b, "out", type, HIDDEN, 4096, counts[i]));
-        if (counts[i] <= 8)
+        if (counts[i] <= DECODE_TOKENS_MAX)
             TRY(run(b, "head", type, 151936, HIDDEN, counts[i]));
     }
 fail:

@@ -145,6 +145,7 @@ struct call {
 static void record(void *user, struct gpu_command *cmd)
 {
     struct call *call = user;
+    ops_set_prefill(call->bench->ops, call->mixer->tokens > 1);
     call->mixer->record(call->mixer, call->bench, cmd);
 }
 

@@ -21,7 +21,7 @@ static enum sluice_status measure(const struct probe_options *options, struct ke
     gpu_times_enable(device, true);
     TRY(roof_probe(device, &b->roof));
     if (!options->as_json)
-        kernel_report_roof(device, &b->roof);
+        kernel_report_roof(device, b);
     if (options->roof_only)
         return SLUICE_OK;
     if (!options->as_json)
