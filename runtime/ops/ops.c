@@ -26,7 +26,7 @@ static void save(const struct ops *ops, const struct ops_options *options, uint3
         log_message(LOG_DEBUG, "%s; the calibration is not kept", error_message());
 }
 
-static enum sluice_status measure(struct ops *ops, const struct ops_hooks *hooks, uint32_t *failed)
+static enum sluice_status measure(struct ops *ops, const struct ops_hooks *hooks, uint32_t *failed, bool *complete)
 {
     enum sluice_status status;
     uint32_t measured;
@@ -34,9 +34,10 @@ static enum sluice_status measure(struct ops *ops, const struct ops_hooks *hooks
     TRY(self_test_run(ops, (1u << TUNING_PATH_COUNT) - 1, hooks, failed));
     uint64_t tested_ns = clock_ns();
     tuning_without(&ops->tuning, *failed);
-    TRY(calibrate(ops, *failed, &measured));
-    log_message(LOG_DEBUG, "self-test %.2f s, calibration of %u choices %.2f s", (double)(tested_ns - start_ns) * 1e-9,
-                measured, (double)(clock_ns() - tested_ns) * 1e-9);
+    TRY(calibrate(ops, *failed, &measured, complete));
+    log_message(LOG_DEBUG, "self-test %.2f s, calibration of %u choices %.2f s%s",
+                (double)(tested_ns - start_ns) * 1e-9, measured, (double)(clock_ns() - tested_ns) * 1e-9,
+                *complete ? "" : "; the rest next time");
 fail:
     return status;
 }
@@ -89,8 +90,10 @@ static enum sluice_status tune(struct ops *ops, const struct ops_options *option
     ops->tuning = tuning_default(ops->caps);
     TRY(load(ops, options, &failed));
     if (status == SLUICE_PENDING) {
-        TRY(measure(ops, hooks, &failed));
-        save(ops, options, failed);
+        bool complete;
+        TRY(measure(ops, hooks, &failed, &complete));
+        if (complete)
+            save(ops, options, failed);
     }
     tuning_without(&ops->tuning, failed);
     for (uint32_t path = 1; path < 1u << TUNING_PATH_COUNT; path <<= 1)

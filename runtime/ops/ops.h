@@ -39,8 +39,9 @@ struct ops_options {
 };
 
 // Chooses how kernels are specialised: see tuning.h. Where nothing valid is kept, tests the device with known answers
-// and calibrates, in less than a second besides compiling; paths that gave a wrong answer are not used, which a
-// warning says. `options` may be NULL. Errors: SLUICE_ERR_DEVICE (wrong answers on the plain paths, too).
+// and calibrates, in less than a second besides compiling (what a busy machine leaves unmeasured, the next time); paths
+// that gave a wrong answer are not used, which a warning says. `options` may be NULL. Errors: SLUICE_ERR_DEVICE (wrong
+// answers on the plain paths, too).
 enum sluice_status ops_create(struct gpu_device *device, const struct ops_options *options, struct ops **ops);
 void ops_destroy(struct ops *ops);
 

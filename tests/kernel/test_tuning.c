@@ -123,6 +123,16 @@ static void the_start_is_one_of_the_choices(void **state)
     }
 }
 
+// On a machine that is too busy to measure everything in time, more than one start.
+static struct tuning start_until_kept(void)
+{
+    struct tuning tuning = start(&(struct ops_options){.cache_folder = folder});
+    assert_true(heard(LOG_DEBUG, "calibration"));
+    for (int i = 0; i < 20 && access(path, F_OK) != 0; i++)
+        tuning = start(&(struct ops_options){.cache_folder = folder});
+    return tuning;
+}
+
 // The values of one knob other than those of *tuning, so that a file with them is recognised.
 static void turn_first_knob(struct tuning *tuning)
 {
@@ -138,8 +148,7 @@ static void choices_are_kept(void **state)
 {
     (void)state;
     const struct ops_options options = {.cache_folder = folder};
-    struct tuning first = start(&options);
-    assert_true(heard(LOG_DEBUG, "calibration"));
+    struct tuning first = start_until_kept();
     struct tuning second = start(&options);
     assert_false(heard(LOG_DEBUG, "calibration"));
     assert_memory_equal(&first, &second, sizeof first);
@@ -198,7 +207,8 @@ static void damaged_files_are_not_believed(void **state)
     start(&(struct ops_options){.cache_folder = folder});
     assert_true(heard(LOG_DEBUG, "damaged"));
     assert_true(heard(LOG_DEBUG, "calibration"));
-    start(&(struct ops_options){.cache_folder = folder});
+    for (int i = 0; i < 20 && heard(LOG_DEBUG, "calibration"); i++) // see start_until_kept
+        start(&(struct ops_options){.cache_folder = folder});
     assert_false(heard(LOG_DEBUG, "calibration"));
 }
 
@@ -260,14 +270,17 @@ static void wrong_paths_are_not_used(void **state)
         if (path_bit == TUNING_PATH_MATRIX_CORES && !caps.matrix_cores)
             continue;
         const struct ops_hooks hooks = {.as_gpu = true, .wrong_paths = path_bit};
-        const struct ops_options options = {.cache_folder = folder, .hooks = &hooks};
         struct tuning tuning =
             start(&(struct ops_options){.cache_folder = folder, .recalibrate = true, .hooks = &hooks});
         assert_int_equal(tuning_paths(&tuning) & path_bit, 0);
         assert_true(heard(LOG_WARNING, tuning_path_name(path_bit)));
         for (uint32_t other = 1; other < 1u << TUNING_PATH_COUNT; other <<= 1)
             assert_true(other == path_bit || !heard(LOG_WARNING, tuning_path_name(other)));
-        tuning = start(&options); // and it stays so
+        // And it stays so, without another test.
+        struct gpu_caps as_gpu = caps;
+        as_gpu.is_software = false;
+        assert_int_equal(tuning_file_save(folder, &as_gpu, &tuning, path_bit), SLUICE_OK);
+        tuning = start(&(struct ops_options){.cache_folder = folder, .hooks = &(struct ops_hooks){.as_gpu = true}});
         assert_false(heard(LOG_DEBUG, "calibration"));
         assert_int_equal(tuning_paths(&tuning) & path_bit, 0);
         assert_true(heard(LOG_WARNING, tuning_path_name(path_bit)));
