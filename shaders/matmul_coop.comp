@@ -4,6 +4,8 @@
 // columns it brings both into shared memory as f16, each weight decoded once, and its subgroups, which own a grid of
 // products of coop_m x coop_n, multiply. The next step's bytes are read while they do. The grid is that of matmul.comp:
 //   x  the rows        y  dense: column blocks; grouped: tiles        z  grouped: column blocks of the tile
+// Tiles that follow each other with the same expert's next rows are done together, as far as `columns` allow: the first of
+// them does all.
 // Bytes read per output: the weights of one row / columns, and one row of x / (row_tiles * 32).
 //
 // The order of the columns within a step is the format's, the same for weights and x. One output's sum depends on its row
@@ -297,10 +299,32 @@ void find_x()
     }
 }
 
+bool continues(uint block)
+{
+    uvec4 before = tiles[block - 1u], tile = tiles[block];
+    return tile.x == before.x && tile.y == before.y + before.z;
+}
+
+// The rows of tile `block` and of those done together with it; none if an earlier one does them. push.x_count tiles.
+uvec4 merged_tiles(uint block)
+{
+    uvec4 merged = tiles[block];
+    uint together = columns / uint(MATMUL_TILE_ROWS), first = block;
+    if (together <= 1u)
+        return merged;
+    while (first > 0u && continues(first))
+        first--;
+    if ((block - first) % together != 0u)
+        return uvec4(0u);
+    for (uint i = block + 1u; i < min(block + together, push.x_count) && continues(i); i++)
+        merged.z += tiles[i].z;
+    return merged;
+}
+
 void main()
 {
     uint block = push.block0 + gl_WorkGroupID.y;
-    run = grouped ? tiles[block] : uvec4(0u, 0u, push.x_count, 0u);
+    run = grouped ? merged_tiles(block) : uvec4(0u, 0u, push.x_count, 0u);
     column0 = (grouped ? gl_WorkGroupID.z : block) * columns;
     if (column0 >= run.z)
         return;

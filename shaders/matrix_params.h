@@ -12,13 +12,15 @@ typedef uint32_t uint;
 #define MATMUL_GROUPED 1  // a list of tiles: row r of the batch is row r of x
 #define MATMUL_INDIRECT 2 // a list of tiles: row r of the batch is row row_token[r] of x
 
+#define MATMUL_TILE_ROWS 8 // of a tile of the list at most
+
 struct matmul_push {
     uint rows;       // rows of y that this dispatch makes
     uint cols;       // columns of the weights
     uint slices;     // into which the columns are cut
     uint row0;       // where they begin in a row of y
     uint y_stride;   // floats from row to row of y
-    uint x_count;    // rows of x (dense)
+    uint x_count;    // dense: rows of x; grouped, on matrix cores: tiles of the list
     uint block0;     // the first column block (dense) or the first tile of the list (grouped)
     uint accumulate; // 1: y += instead of y =
     uint slot_units; // grouped: 16-byte units from slot to slot

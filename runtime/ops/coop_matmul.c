@@ -8,6 +8,7 @@ enum {
     ROW_TILES = 2,
     ROWS = ROW_TILES * QUANT_TILE_ROWS,
     COLUMNS_MIN = 16,
+    COLUMNS_MERGED = 32, // tiles of an expert with more rows than a tile has are done together
     COLUMNS_MAX = 64,
 };
 
@@ -58,6 +59,8 @@ static void dispatch_blocks(struct ops *ops, struct gpu_command *cmd, const stru
                             struct ops_dispatch *dispatch, uint32_t blocks)
 {
     struct matmul_push push = job->push;
+    if (job->row_list != MATMUL_DENSE)
+        push.x_count = blocks;
     dispatch->push = &push;
     dispatch->push_bytes = sizeof push;
     for (push.block0 = 0; push.block0 < blocks; push.block0 += dispatch->groups_y) {
@@ -71,7 +74,8 @@ void coop_multiply(struct ops *ops, struct gpu_command *cmd, const struct matmul
     const struct gpu_matrix_shape *shape = &ops->caps->matrix_shape;
     bool q8 = job->x->q8.bytes != 0 && !quant_format_get(job->type)->is_float;
     bool grouped = job->row_list != MATMUL_DENSE;
-    uint32_t rows_of_x = grouped ? job->tile_rows : job->x->n, columns = choose_columns(shape, rows_of_x);
+    uint32_t rows_of_x = grouped ? job->tile_rows : job->x->n;
+    uint32_t columns = choose_columns(shape, grouped && rows_of_x == MATMUL_TILE_ROWS ? COLUMNS_MERGED : rows_of_x);
     uint32_t matrices = job->pair ? 2 : 1;
     struct grid grid = choose_grid(ops->caps, columns);
     uint32_t column_blocks = ops_divide_up(rows_of_x, columns);

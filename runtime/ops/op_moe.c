@@ -1,6 +1,8 @@
 #include "quant/tile.h"
 #include "runtime/ops/matmul_job.h"
 
+_Static_assert((int)MOE_TILE_ROWS == MATMUL_TILE_ROWS, "kernels and lists agree");
+
 // The slab's slots as 16-byte units, and the list of tiles; the shape is filled in by the caller.
 static struct matmul_job moe_job(const struct moe_slab *slab, struct gpu_range tiles, uint32_t tile_count,
                                  uint32_t tile_rows)

@@ -141,6 +141,7 @@ static void moe_agrees_with_reference(void **state)
     expect_moe(QUANT_Q4_K, QUANT_Q6_K, true, 512, 256, (const uint32_t[]){1, 1, 1}, 1);
     expect_moe(QUANT_Q4_K, QUANT_Q6_K, true, 256, 256, (const uint32_t[]){1, 8, 13}, MOE_TILE_ROWS);
     expect_moe(QUANT_Q5_K, QUANT_Q4_K, true, 256, 256, (const uint32_t[]){3, 0, 9}, MOE_TILE_ROWS);
+    expect_moe(QUANT_Q8_0, QUANT_Q8_0, true, 64, 96, (const uint32_t[]){43, 5, 16}, MOE_TILE_ROWS); // tiles in a row
     expect_moe(QUANT_Q8_0, QUANT_Q8_0, true, 64, 96, (const uint32_t[]){2, 2, 7}, MOE_TILE_ROWS);
     expect_moe(QUANT_Q4_K, QUANT_Q5_K, false, 256, 256, (const uint32_t[]){5, 4, 8}, MOE_TILE_ROWS);
     expect_moe(QUANT_BF16, QUANT_BF16, false, 64, 40, (const uint32_t[]){1, 9, 16}, MOE_TILE_ROWS);
