@@ -9,6 +9,7 @@
 #include "tools/divergence.h"
 #include "tools/engine_open.h"
 #include "tools/ids_load.h"
+#include "tools/sessions_check.h"
 
 struct job {
     const char *path, *ids_path, *out_path;
@@ -26,6 +27,9 @@ struct job {
     float **hiddens;     // [layers], each [count][hidden]
     int32_t **routers;   // [layers], each [count][top_k], or NULL for a layer without experts
     int32_t *greedy_ids; // [greedy]
+    uint32_t sessions;   // that continue together; 0: none
+    int32_t *alone;      // [sessions][greedy]
+    int32_t *together;   // [sessions][greedy]
 };
 
 // --- what the model shows -------------------------------------------------------------------------------------------
@@ -159,6 +163,11 @@ static enum sluice_status put_all(struct job *job, struct safetensors_writer *w,
         TRY(put_layer(job, w, pass, i, states ? states + i * state_floats : NULL));
     if (job->greedy)
         TRY(put(w, pass, "greedy", SAFETENSORS_I32, 1, (uint64_t[]){job->greedy}, job->greedy_ids));
+    if (job->sessions) {
+        const uint64_t shape[] = {job->sessions, job->greedy};
+        TRY(put(w, pass, "alone", SAFETENSORS_I32, 2, shape, job->alone));
+        TRY(put(w, pass, "together", SAFETENSORS_I32, 2, shape, job->together));
+    }
 fail:
     return status;
 }
@@ -194,6 +203,17 @@ static enum sluice_status copy_states(struct job *job, float **states)
     return SLUICE_OK;
 }
 
+static enum sluice_status check_sessions(struct job *job)
+{
+    sluice_session_destroy(job->session);
+    job->session = NULL;
+    job->alone = mem_alloc((size_t)job->sessions * job->greedy, sizeof *job->alone);
+    job->together = mem_alloc((size_t)job->sessions * job->greedy, sizeof *job->together);
+    if (!job->alone || !job->together)
+        return SLUICE_ERR_MEMORY;
+    return sessions_check(job->engine, job->ids, job->count, job->sessions, job->greedy, job->alone, job->together);
+}
+
 static enum sluice_status run(struct job *job)
 {
     enum sluice_status status;
@@ -209,6 +229,8 @@ static enum sluice_status run(struct job *job)
     if (job->state)
         TRY(copy_states(job, &states));
     TRY(run_greedy(job));
+    if (job->sessions)
+        TRY(check_sessions(job));
     TRY(write_file(job, states));
     if (job->engine_options.verbose)
         engine_report(job->engine, &(struct run_times){.prompt_tokens = job->count});
@@ -229,6 +251,8 @@ static void finish(struct job *job)
     mem_free(job->routers);
     mem_free(job->logits);
     mem_free(job->greedy_ids);
+    mem_free(job->alone);
+    mem_free(job->together);
     mem_free(job->ids);
     sluice_session_destroy(job->session);
     sluice_close(job->engine);
@@ -247,6 +271,8 @@ int cmd_logits(int argc, char **argv)
         {"state", 0, NULL, "write state.L: the recurrent states after the prompt", cli_parse_flag, &job.state},
         {"router", 0, NULL, "write router.L: the selected experts", cli_parse_flag, &job.router},
         {"greedy", 0, "N", "write greedy: the N likeliest tokens that follow", cli_parse_count, &job.greedy},
+        {"sessions", 0, "K", "write alone and together: greedy of K prompts, one by one and at once", cli_parse_count,
+         &job.sessions},
         CLI_ENGINE_OPTIONS(job.engine_options),
     };
     const struct cli_command command = {
@@ -256,7 +282,9 @@ int cmd_logits(int argc, char **argv)
         "f32 "
         "[tokens, vocab] and, as asked for, hidden.L f32 [tokens, hidden], state.L f32 [value heads, key dim, value "
         "dim], "
-        "router.L i32 [tokens, top-k] and greedy i32 [N]. Everything is kept in memory until the file is written. The "
+        "router.L i32 [tokens, top-k], greedy i32 [N], and alone and "
+        "together i32 [K, N], session i beginning with the prompt less its last i tokens. Everything is kept in memory "
+        "until the file is written. The "
         "KV cache is f32 unless --kv f16 asks otherwise.",
         options,
         sizeof options / sizeof *options,
@@ -267,6 +295,9 @@ int cmd_logits(int argc, char **argv)
         return exit_status;
     if (!job.ids_path || !job.out_path)
         return cli_usage_error(&command, "--ids and -o are both needed");
+    if (job.sessions && !job.greedy)
+        return cli_usage_error(&command, "--sessions needs --greedy");
+    job.engine_options.sessions = job.sessions;
     cli_log_start(job.engine_options.verbose);
     (void)cli_interrupt_start();
     enum sluice_status status = run(&job);

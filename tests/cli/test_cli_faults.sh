@@ -13,6 +13,21 @@ ok logits good.sluice --ids ids.json -o good.safetensors --slots 4 --decode
 ok logits other.sluice --ids ids.json -o other.safetensors --slots 4 --decode
 cmp -s good.safetensors other.safetensors && fail "two models compute the same"
 
+# What does not go wrong: other budgets, and sessions that share their steps.
+ok logits good.sluice --ids ids.json -o more.safetensors --slots 48 --decode
+cmp good.safetensors more.safetensors || fail "another number of slots gives other logits"
+ok logits good.sluice --ids ids.json -o sessions.safetensors --slots 6 --ram 2M --greedy 12 --sessions 4
+python3 - sessions.safetensors <<'CHECK' || fail "sessions answer otherwise together than alone"
+import json, struct, sys
+data = open(sys.argv[1], "rb").read()
+size = struct.unpack("<Q", data[:8])[0]
+head = json.loads(data[8:8 + size])
+alone, together = (data[8 + size:][slice(*head[name]["data_offsets"])] for name in ("alone", "together"))
+assert head["alone"]["shape"] == [4, 12] and alone == together
+CHECK
+refused 2 'needs --greedy' logits good.sluice --ids ids.json -o x.safetensors --sessions 2
+refused 1 'at most 8' logits good.sluice --ids ids.json -o x.safetensors --sessions 9 --greedy 1
+
 # begin ARGS...: starts the program in the background, with the container's file open; its number in $pid.
 # A background job of a script ignores SIGINT; the programs treat SIGTERM alike.
 begin() {

@@ -156,6 +156,57 @@ static void test_sessions_together_equal_sessions_alone(void **state)
     mem_free(alone);
 }
 
+static int32_t likeliest(const struct sluice_session *session)
+{
+    int32_t best = 0;
+    for (int32_t i = 1; i < FIXTURE_VOCAB; i++)
+        if (sluice_logits(session)[i] > sluice_logits(session)[best])
+            best = i;
+    return best;
+}
+
+// Continues `count` prompts by ANSWER likeliest tokens each, together.
+enum { ANSWER = 10 };
+static void answer(struct sluice_engine *engine, struct sluice_session *const *sessions, unsigned first, unsigned count,
+                   int32_t (*answers)[ANSWER])
+{
+    for (unsigned s = 0; s < count; s++) {
+        require_ok(sluice_session_reset(sessions[s]));
+        require_ok(sluice_prefill(sessions[s], ids + first + s, 20 + first + s, NULL));
+    }
+    for (int step = 0; step < ANSWER; step++) {
+        int32_t next[4];
+        for (unsigned s = 0; s < count; s++)
+            answers[first + s][step] = next[s] = likeliest(sessions[s]);
+        require_ok(sluice_decode(engine, sessions, next, count, NULL));
+    }
+}
+
+// If this fails, what a user is answered depends on who else asks at the same time.
+static void test_two_and_four_sessions_answer_as_alone(void **state)
+{
+    (void)state;
+    for (int type = 0; type < 2; type++) {
+        struct sluice_engine *engine;
+        struct sluice_options open = {.context_tokens = 64, .sessions = 4, .slots = 20, .ram_bytes = 4 << 20};
+        struct sluice_session *sessions[4];
+        int32_t alone[4][ANSWER], together[4][ANSWER];
+        require_ok(sluice_open(container[type], &open, &engine));
+        for (int s = 0; s < 4; s++)
+            require_ok(sluice_session_create(engine, &sessions[s]));
+        for (unsigned s = 0; s < 4; s++)
+            answer(engine, sessions, s, 1, alone);
+        for (unsigned s = 0; s < 4; s += 2)
+            answer(engine, sessions, s, 2, together);
+        assert_memory_equal(alone, together, sizeof alone);
+        answer(engine, sessions, 0, 4, together);
+        assert_memory_equal(alone, together, sizeof alone);
+        for (int s = 0; s < 4; s++)
+            sluice_session_destroy(sessions[s]);
+        sluice_close(engine);
+    }
+}
+
 // If this fails, an impossible request crashes, is silently cut, or damages the session.
 static void test_impossible_requests(void **state)
 {
@@ -241,6 +292,7 @@ int main(void)
         cmocka_unit_test(test_bits_do_not_depend_on_slots_or_io),
         cmocka_unit_test(test_prefill_equals_decode_and_any_split),
         cmocka_unit_test(test_sessions_together_equal_sessions_alone),
+        cmocka_unit_test(test_two_and_four_sessions_answer_as_alone),
         cmocka_unit_test(test_impossible_requests),
         cmocka_unit_test(test_cancelled_prefill_leaves_an_empty_session),
         cmocka_unit_test(test_every_allocation_of_open_can_fail),
