@@ -79,7 +79,8 @@ void compute_scores(uint base)
     precise float dot_product[ROWS * KEYS];
     [[unroll]] for (uint i = 0u; i < ROWS * KEYS; i++)
         dot_product[i] = 0.0;
-    for (uint d = 0u; d < FOURS; d += UNROLL) {
+    // Unrolled altogether, small heads would keep more loads under way than there are registers.
+    [[dont_unroll]] for (uint d = 0u; d < FOURS; d += UNROLL) {
         [[unroll]] for (uint e = 0u; e < UNROLL; e++) {
             vec4 piece[KEYS];
             [[unroll]] for (uint j = 0u; j < KEYS; j++)

@@ -32,15 +32,18 @@ sluice_shader(attend_coop attend_coop.comp COOP
 sluice_shader(attend_merge attend_merge.comp)
 
 # Matrices. The variants are what runtime/ops chooses on a GPU: lanes, rows per lane, columns, matrices, row list, dot
-# product, unrolled, slice lanes (for long rows). On a software driver one lane takes several rows and all slices.
+# product, unrolled, slice lanes (for long rows). 64 lanes are the default where subgroups are that wide; calibration may
+# try them elsewhere, and does not keep what is slower. On a software driver one lane takes several rows and all slices.
 set(matmul_f32_variants)
 set(matmul_q8_variants)
 foreach(kind "3=1 4=0" "3=2 4=0" "3=2 4=2" "3=1 4=1")
-  foreach(lanes 32 64)
+  foreach(lanes "0=32" "wide 0=64")
     foreach(columns 1 2 4)
-      list(APPEND matmul_f32_variants "0=${lanes} 1=1 2=${columns} ${kind} 5=1 6=1 7=8")
+      list(APPEND matmul_f32_variants "${lanes} 1=1 2=${columns} ${kind} 5=1 6=1 7=8")
     endforeach()
-    list(APPEND matmul_q8_variants "0=${lanes} 1=1 2=8 ${kind} 5=1 6=1 7=1")
+    if(kind MATCHES "3=1")
+      list(APPEND matmul_q8_variants "${lanes} 1=1 2=8 ${kind} 5=1 6=1 7=1")
+    endif()
   endforeach()
 endforeach()
 list(APPEND matmul_q8_variants ${matmul_f32_variants})

@@ -7,7 +7,8 @@
 // A software driver runs 8 lanes at a time and pays about as much for reading one value of x as for dozens of
 // multiplications, so there each lane takes several rows; it also compiles long stretches of code slowly and badly, so
 // loops stay rolled, variants few and columns at most 4. GPUs read x through the scalar or constant path and want all
-// their lanes on different rows. With 8 columns in f32 AMD's compiler runs out of scalar registers.
+// their lanes on different rows. With 8 columns in f32 AMD's compiler runs out of scalar registers, and with 8 of a pair
+// Intel's out of all.
 static struct matmul_tuning matmul_default(const struct gpu_caps *caps)
 {
     if (caps->is_software)
@@ -17,7 +18,7 @@ static struct matmul_tuning matmul_default(const struct gpu_caps *caps)
     bool slices_fit = lanes * MATMUL_SLICES_MAX <= caps->max_invocations;
     return (struct matmul_tuning){.lanes = lanes,
                                   .rows_per_lane = 1,
-                                  .columns = {{{1, 2, 4}, {1, 2, 4}}, {{1, 2, 4, 8}, {1, 2, 4, 8}}},
+                                  .columns = {{{1, 2, 4}, {1, 2, 4}}, {{1, 2, 4, 8}, {1, 2, 4}}},
                                   .slice_columns_max = slices_fit ? 4 : 0,
                                   .integer_dot = true,
                                   .unrolled = true};

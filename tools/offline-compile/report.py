@@ -31,7 +31,7 @@ FIELDS = ["registers", "shared", "waves", "per_weight"]
 class Row:
     def __init__(self, kernel, constants, target):
         self.kernel, self.constants, self.target = kernel, constants, target
-        self.problem, self.skipped = None, False
+        self.problem, self.skipped = None, None
         self.values = {}
 
     def constant(self, number, default):
@@ -71,6 +71,8 @@ def weights_per_trip(row, formats):
     if ours and ours.group(1) in formats:
         columns, groups = formats[ours.group(1)]
         rows = row.constant(1, 1) * row.constant(3, 1)
+        if not ours.group(2) and row.constant(6, 1) == 0:
+            return None  # pieces in a loop of their own, and nothing in the assembly that counts weights
         return columns // groups * rows, columns * rows
     # llama.cpp: constants 1 and 2 are rows and columns. Its integer kernels say themselves, by their dot products. Of its
     # float kernels a lane takes 16 weights of a k-quant's block per row, and 4 times 8 weights of other formats.
@@ -101,7 +103,7 @@ def read_target(folder, target, formats):
             rows.append(row)
             if cells[-1].startswith("<-- "):
                 row.problem = cells.pop()[4:]
-            row.skipped = cells[-1].startswith("skipped")
+            row.skipped = cells[-1] if cells[-1].startswith("skipped") else None
             if len(cells) == 2 + len(names):
                 row.values = dict(zip(names, map(number, cells[2:])))
                 finish(row, folder, len(rows) - 1, formats)
@@ -142,7 +144,7 @@ def class_worst(rows):
 
 
 def is_matvec(class_name):
-    return re.match(r"matmul_(q\w_|bf16)", class_name) and class_name.endswith("/1")
+    return re.match(r"matmul_(q\w+_q8|bf16)/1$", class_name)
 
 
 def loosened(class_name, target, entry):
@@ -211,8 +213,7 @@ def print_table(rows):
           " ".join(f"{title:>7}" for title, _ in COLUMNS))
     for row in sorted(rows, key=lambda r: (r.kernel, r.constants)):
         cells = [row.values.get(field) for _, field in COLUMNS]
-        text = "skipped: no matrix instructions" if row.skipped else " ".join(
-            f"{'-' if c is None else c:>7}" for c in cells)
+        text = row.skipped or " ".join(f"{'-' if c is None else c:>7}" for c in cells)
         print(f"{row.kernel:{kernels}} {row.constants:{constants}} {row.target:{targets}} {text}"
               + (f"  <-- {row.problem}" if row.problem else ""))
 

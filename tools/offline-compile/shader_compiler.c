@@ -84,10 +84,13 @@ static bool extension_exists(VkPhysicalDevice physical, const char *name)
 
 static void describe_device(struct shader_compiler *c, char driver_text[static DRIVER_TEXT_BYTES])
 {
-    VkPhysicalDeviceDriverProperties driver = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES};
+    VkPhysicalDeviceSubgroupProperties subgroup = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES};
+    VkPhysicalDeviceDriverProperties driver = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES,
+                                               .pNext = &subgroup};
     VkPhysicalDeviceProperties2 properties = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
                                               .pNext = &driver};
     vkGetPhysicalDeviceProperties2(c->physical, &properties);
+    c->subgroup_size = subgroup.subgroupSize;
     c->push_bytes = properties.properties.limits.maxPushConstantsSize;
     if (c->push_bytes > PUSH_BYTES_MAX)
         c->push_bytes = PUSH_BYTES_MAX;
@@ -252,6 +255,8 @@ static bool needs_matrix(const struct shader_source *source)
 
 const char *compiler_lacks(const struct shader_compiler *c, const struct shader_source *source)
 {
+    if (source->is_wide && c->subgroup_size <= 32)
+        return "for wider subgroups than this driver's";
     if (!needs_matrix(source))
         return NULL;
     if (!c->has_cooperative_matrix)

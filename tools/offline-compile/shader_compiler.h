@@ -26,6 +26,7 @@ struct shader_source {
     uint32_t constant_count;
     uint32_t subgroup_size; // required; 0: the driver's choice, for kernels with matrices the smallest
     bool full_subgroups;
+    bool is_wide; // meant for subgroups of more than 32 lanes only
 };
 
 // What the compiler reports; UINT64_MAX where it is silent.
@@ -50,8 +51,9 @@ struct shader_compiler {
     VkDevice device;
     bool has_cooperative_matrix;
     struct shader_matrix shapes[MATRIX_SHAPES_MAX]; // of f16 accumulated in f32
-    uint32_t shape_count, subgroup_size_min;
-    uint32_t push_bytes; // that a pipeline may have
+    uint32_t shape_count;
+    uint32_t subgroup_size, subgroup_size_min; // the usual one, the smallest
+    uint32_t push_bytes;                       // that a pipeline may have
     PFN_vkGetPipelineExecutablePropertiesKHR get_executables;
     PFN_vkGetPipelineExecutableStatisticsKHR get_statistics;
     PFN_vkGetPipelineExecutableInternalRepresentationsKHR get_representations;
@@ -64,8 +66,8 @@ _Noreturn void fail(const char *what, const char *detail);
 void compiler_open(struct shader_compiler *c, char driver[static DRIVER_TEXT_BYTES]);
 void compiler_close(struct shader_compiler *c);
 
-// Why the module cannot run on this device: it needs matrix instructions, or a shape of them (constants 0, 1 and 2,
-// where no subgroup size is required) that the device lacks. NULL: it can.
+// Why no program would compile this for this device: it is for wider subgroups, or needs matrix instructions, or a
+// shape of them (constants 0, 1 and 2, where no subgroup size is required) that the device lacks. NULL: one might.
 const char *compiler_lacks(const struct shader_compiler *c, const struct shader_source *source);
 
 // Compiles; false if the driver refuses. `assembly` (may be NULL) gets the final representation: the machine's

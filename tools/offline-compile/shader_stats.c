@@ -5,7 +5,8 @@
 //   shader_stats LIST [ASSEMBLY_DIR]
 //
 // LIST has one variant a line: MODULE FILE.spv ID=VALUE..., as the shader build writes it; FILE is relative to the
-// list's folder. "subgroup=N" asks for that size, "full-subgroups" for full ones. With ASSEMBLY_DIR the machine's
+// list's folder. "subgroup=N" asks for that size, "full-subgroups" for full ones,
+// "wide" leaves the variant out where subgroups have 32 lanes or fewer. With ASSEMBLY_DIR the machine's
 // instructions of variant n (from 0) are written to ASSEMBLY_DIR/n.txt.
 #include "tools/offline-compile/shader_compiler.h"
 
@@ -52,6 +53,10 @@ static void add_word(struct variant *v, const char *word)
 {
     static const char subgroup[] = "subgroup=";
     size_t used = strlen(v->constants);
+    if (strcmp(word, "wide") == 0) {
+        v->source.is_wide = true;
+        return;
+    }
     snprintf(v->constants + used, sizeof v->constants - used, "%s%s", used ? " " : "", word);
     if (strncmp(word, subgroup, sizeof subgroup - 1) == 0)
         v->source.subgroup_size = parse_number(word + sizeof subgroup - 1, 0, &word);
