@@ -360,6 +360,26 @@ void residency_settle(struct residency *r)
     settle(&r->host);
 }
 
+void residency_shrink(struct residency *r, uint32_t slots)
+{
+    CHECK(slots > 0 && slots <= r->options.device_slot_count);
+    settle(&r->device); // the ring may become shorter than what is in it
+    for (uint32_t slot = slots; slot < r->options.device_slot_count; slot++) {
+        uint32_t expert = r->device.slots[slot].expert;
+        if (expert == RESIDENCY_NONE)
+            continue;
+        struct expert *e = &r->experts[expert];
+        CHECK(e->state == EXPERT_RESIDENT && e->pin_count == 0);
+        free_device_slot(r, e);
+        e->state = EXPERT_IDLE;
+        r->statistics.device_evictions++;
+    }
+    uint32_t ring = residency_ring_slots(slots);
+    r->options.device_slot_count = slots;
+    r->options.ring_device_slots = r->options.ring_device_slots < ring ? r->options.ring_device_slots : ring;
+    slot_tier_shrink(&r->device, slots, r->options.ring_device_slots);
+}
+
 void residency_copy_lost(struct residency *r, uint32_t expert)
 {
     CHECK(expert < r->options.expert_count);

@@ -131,6 +131,10 @@ void residency_copy_lost(struct residency *r, uint32_t expert);
 // The same for a copy to demotion_slot, of the ticket's evicted_expert: the expert is forgotten in the host cache.
 void residency_demotion_lost(struct residency *r, uint32_t evicted_expert);
 
+// From now on there are only device slots 0..slots-1, 1 <= slots; the experts in the others are forgotten on the
+// device. Nothing is pinned, and all copies and readers of those slots are complete.
+void residency_shrink(struct residency *r, uint32_t slots);
+
 // Where an expert is now, without pinning or counting. DEVICE, HOST (cached or loaded), PENDING (being read), FAILED,
 // or MISS (nowhere). Fills *ticket (may be NULL; evicted_expert is NONE).
 enum residency_result residency_look(const struct residency *r, uint32_t expert, struct residency_ticket *ticket);

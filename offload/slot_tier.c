@@ -103,6 +103,17 @@ void slot_clear(struct slot_tier *tier, uint32_t slot)
     slot_move(tier, slot, LIST_FREE, true);
 }
 
+void slot_tier_shrink(struct slot_tier *tier, uint32_t slot_count, uint32_t ring_slots)
+{
+    CHECK(tier->lists[LIST_RING].count == 0 && slot_count <= tier->slot_count);
+    for (uint32_t slot = slot_count; slot < tier->slot_count; slot++) {
+        CHECK(tier->slots[slot].list == LIST_FREE);
+        unlink_slot(tier, slot);
+    }
+    tier->slot_count = slot_count;
+    tier->ring_slots = ring_slots;
+}
+
 static void check_list(const struct slot_tier *tier, enum slot_list list)
 {
     const struct slot_ends *ends = &tier->lists[list];

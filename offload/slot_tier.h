@@ -55,6 +55,9 @@ void slot_assign(struct slot_tier *tier, uint32_t slot, uint32_t expert, enum sl
 // The slot holds nothing from now on; its ticks stay.
 void slot_clear(struct slot_tier *tier, uint32_t slot);
 
+// The slots from `slot_count` on, all of them free, do not exist any more; the ring holds nothing.
+void slot_tier_shrink(struct slot_tier *tier, uint32_t slot_count, uint32_t ring_slots);
+
 // CHECKs the lists.
 void slot_tier_check(const struct slot_tier *tier);
 

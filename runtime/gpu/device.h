@@ -86,6 +86,11 @@ struct gpu_usage gpu_device_usage(const struct gpu_device *device);
 // "At most so far" begins anew: after work at start-up whose memory was given back.
 void gpu_usage_forget_peaks(struct gpu_device *device);
 
+// What the driver reports now (VK_EXT_memory_budget) about the heap of GPU_MEMORY_DEVICE: how many bytes there this
+// process may use in all before the driver moves some elsewhere, and how many it uses. False if it reports nothing. Some
+// microseconds.
+bool gpu_device_budget(const struct gpu_device *device, uint64_t *budget_bytes, uint64_t *used_bytes);
+
 // The tick of the last submission, and the last one known to be complete.
 uint64_t gpu_tick_last(const struct gpu_device *device);
 uint64_t gpu_tick_done(struct gpu_device *device);

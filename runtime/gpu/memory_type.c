@@ -53,3 +53,19 @@ void memory_heap_query(VkPhysicalDevice physical, bool has_budget, uint32_t heap
             budget.heapBudget[heap] -
             (budget.heapUsage[heap] < budget.heapBudget[heap] ? budget.heapUsage[heap] : budget.heapBudget[heap]);
 }
+
+bool gpu_device_budget(const struct gpu_device *device, uint64_t *budget_bytes, uint64_t *used_bytes)
+{
+    VkPhysicalDeviceMemoryBudgetPropertiesEXT budget = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT};
+    VkPhysicalDeviceMemoryProperties2 properties = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2,
+                                                    .pNext = &budget};
+    int type = device->has_budget ? memory_type_choose(&device->memory, GPU_MEMORY_DEVICE, UINT32_MAX) : -1;
+    if (type < 0)
+        return false;
+    vkGetPhysicalDeviceMemoryProperties2(device->physical, &properties);
+    uint32_t heap = device->memory.memoryTypes[type].heapIndex;
+    *budget_bytes = budget.heapBudget[heap];
+    *used_bytes = budget.heapUsage[heap];
+    return true;
+}

@@ -32,9 +32,12 @@ struct engine_hooks {
     const struct reader_faults *faults; // of the drive; must outlive the engine
     uint64_t device_free_bytes;         // what the driver is said to report as free
     uint64_t host_free_bytes;           // main memory that is said to be available
-    bool few_layers;                    // only the first layers of the model, as many as hold every kind
-    bool own_memory;                    // the device is said to have memory of its own
-    uint32_t passes;                    // that the longest prompt is cut into; 0: as few as fit
+    // What the driver is said to report while running, in place of gpu_device_budget; NULL: nothing is said.
+    bool (*device_budget)(void *user, uint64_t *budget_bytes, uint64_t *used_bytes);
+    void *user;
+    bool few_layers; // only the first layers of the model, as many as hold every kind
+    bool own_memory; // the device is said to have memory of its own
+    uint32_t passes; // that the longest prompt is cut into; 0: as few as fit
     struct ops_hooks ops;
 };
 
@@ -118,6 +121,10 @@ void pass_abandon(struct pass *pass);
 
 // Tells the caller how far the pass is: in units of layers. SLUICE_ERR_CANCELLED if it does not want more.
 enum sluice_status pass_progress(struct pass *pass, double layers);
+
+// budget_watch.c: between layers, or before the first: gives device slots back if the driver's budget has shrunk below
+// what is used. Then everything submitted has been waited for.
+enum sluice_status budget_watch(struct pass *pass);
 
 // forward.c: embeds, runs all layers, and leaves the residual stream in the blocks' h.
 enum sluice_status forward_layers(struct pass *pass);

@@ -336,6 +336,8 @@ enum sluice_status forward_layers(struct pass *pass)
     enum sluice_status status = SLUICE_OK;
     ops_set_prefill(pass->engine->ops, pass->is_prefill);
     for (uint32_t layer = 0; layer < pass->engine->config.layer_count; layer++) {
+        if (layer == 0 || pass->is_prefill)
+            TRY(budget_watch(pass));
         TRY(forward_layer(pass, layer));
         TRY(pass_progress(pass, layer + 1));
     }

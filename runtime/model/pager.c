@@ -224,6 +224,29 @@ uint32_t pager_slab_count(const struct pager *pager)
     return pager->slab_count;
 }
 
+uint32_t pager_device_slots(const struct pager *pager)
+{
+    return pager->options.device_slots;
+}
+
+uint32_t pager_shrink_to(const struct pager *pager, uint32_t least, uint32_t wanted)
+{
+    uint32_t per_slab = pager->slots_per_slab, slots = wanted / per_slab * per_slab;
+    while (slots < least)
+        slots += per_slab;
+    return slots < pager->options.device_slots ? slots : pager->options.device_slots;
+}
+
+void pager_shrink(struct pager *pager, uint32_t slots)
+{
+    CHECK(!pager->sweeps[0].open && !pager->sweeps[1].open && !pager->unsubmitted);
+    CHECK(slots > 0 && slots <= pager->options.device_slots && slots % pager->slots_per_slab == 0);
+    residency_shrink(pager->residency, slots);
+    pager->options.device_slots = slots;
+    while (pager->slab_count > slots / pager->slots_per_slab)
+        gpu_buffer_destroy(pager->slabs[--pager->slab_count]);
+}
+
 struct pager_statistics pager_statistics(const struct pager *pager)
 {
     struct residency_statistics r = residency_statistics(pager->residency);

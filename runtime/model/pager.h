@@ -102,6 +102,15 @@ void pager_settle(struct pager *pager);
 struct moe_slab pager_slab(const struct pager *pager, uint32_t layer, uint32_t slab);
 uint32_t pager_slab_count(const struct pager *pager);
 
+// Device slots there are, and how many are left when slots beyond `wanted` are given back in whole slabs: at most
+// `wanted`, unless `least` slots need more slabs.
+uint32_t pager_device_slots(const struct pager *pager);
+uint32_t pager_shrink_to(const struct pager *pager, uint32_t least, uint32_t wanted);
+
+// Gives slabs back until `slots` are left, a result of pager_shrink_to; the experts in them are forgotten. No sweep is
+// under way, nothing is read ahead, and all commands that used device slots are complete.
+void pager_shrink(struct pager *pager, uint32_t slots);
+
 struct pager_statistics {
     uint64_t hits_device, hits_host, misses;
     uint64_t wasted; // experts read ahead in vain

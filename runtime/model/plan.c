@@ -29,11 +29,11 @@ struct sizes {
 
 // What may be used.
 struct limits {
-    uint64_t device_bytes;
-    uint64_t available_bytes; // of main memory; UINT64_MAX: unknown
-    uint64_t host_bytes;      // the same less the margin
-    uint64_t resident_bytes;  // what the process takes already
-    bool shared;              // device memory is main memory
+    uint64_t free_bytes, device_bytes; // of the device; the second less the margin
+    uint64_t available_bytes;          // of main memory; UINT64_MAX: unknown
+    uint64_t host_bytes;               // the same less the margin
+    uint64_t resident_bytes;           // what the process takes already
+    bool shared;                       // device memory is main memory
 };
 
 // --- sizes ----------------------------------------------------------------------------------------------------------
@@ -191,6 +191,7 @@ static struct limits find_limits(const struct sluice_engine *e)
     uint64_t device = e->hooks.device_free_bytes ? e->hooks.device_free_bytes : caps->device_budget_bytes;
     uint64_t host = e->hooks.host_free_bytes ? e->hooks.host_free_bytes : memory_available("").bytes;
     return (struct limits){
+        .free_bytes = device,
         .device_bytes = device - device / DEVICE_MARGIN_DIVISOR,
         .available_bytes = host,
         .host_bytes = host == UINT64_MAX ? host : host - host / HOST_MARGIN_DIVISOR,
@@ -207,8 +208,11 @@ static uint64_t subtract(uint64_t a, uint64_t b)
 // The device's budget; on a device that shares main memory, what the host's part leaves.
 static uint64_t device_limit(const struct sluice_engine *e, const struct limits *l, uint64_t host_bytes)
 {
+    uint64_t budget, used;
+    bool known = e->hooks.own_memory || gpu_device_budget(e->device, &budget, &used);
+    // A budget beyond what a card has free would be spilt to main memory by its driver.
     if (e->options.vram_bytes)
-        return e->options.vram_bytes;
+        return known && !l->shared && l->free_bytes < e->options.vram_bytes ? l->free_bytes : e->options.vram_bytes;
     uint64_t left =
         l->host_bytes == UINT64_MAX ? UINT64_MAX : subtract(l->host_bytes, subtract(host_bytes, l->resident_bytes));
     return l->shared && left < l->device_bytes ? left : l->device_bytes;

@@ -500,9 +500,58 @@ static void impossible_options_and_memory_are_refused(void **state)
     residency_destroy(NULL);
 }
 
+// Brings an expert to the device and releases it.
+static void bring(struct residency *r, uint32_t expert, enum residency_mode mode, struct residency_ticket *ticket)
+{
+    enum residency_result result = residency_acquire(r, expert, mode, ticket);
+    assert_true(result == RESIDENCY_DEVICE || result == RESIDENCY_HOST || result == RESIDENCY_MISS);
+    if (result == RESIDENCY_MISS)
+        residency_read_done(r, expert, true);
+    if (result != RESIDENCY_DEVICE)
+        residency_copy_recorded(r, expert, 1);
+    residency_release(r, expert, 1);
+}
+
+// If this fails, slots whose memory was given back to the driver are used again.
+static void test_shrink(void **state)
+{
+    (void)state;
+    const uint32_t sizes[] = {20, 13, 13, 5, 1};
+    for (int host_cache = 0; host_cache < 2; host_cache++) {
+        struct residency_options options = {
+            .expert_count = EXPERTS,
+            .device_slot_count = 24,
+            .host_slot_count = 6,
+            .ring_device_slots = 8,
+            .ring_host_slots = 3,
+            .host_cache = host_cache != 0,
+        };
+        struct residency *r;
+        struct residency_ticket ticket;
+        assert_int_equal(residency_create(&options, &r), SLUICE_OK);
+        for (uint32_t i = 0; i < 70; i++) // a full ring and a full list
+            bring(r, i * 7 % EXPERTS, i % 3 ? RESIDENCY_SWEEP : RESIDENCY_NORMAL, &ticket);
+        for (size_t n = 0; n < sizeof sizes / sizeof *sizes; n++) {
+            uint32_t resident = 0;
+            residency_shrink(r, sizes[n]);
+            residency_check(r);
+            for (uint32_t i = 0; i < EXPERTS; i++)
+                resident += residency_look(r, i, NULL) == RESIDENCY_DEVICE;
+            assert_true(resident <= sizes[n]);
+            for (uint32_t i = 0; i < 3 * EXPERTS; i++) {
+                bring(r, i * 11 % EXPERTS, i % 5 ? RESIDENCY_NORMAL : RESIDENCY_SWEEP, &ticket);
+                assert_true(ticket.device_slot < sizes[n]);
+            }
+            residency_check(r);
+        }
+        residency_destroy(r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_shrink),
         cmocka_unit_test(contents_are_what_tickets_say),
         cmocka_unit_test(staging_only_is_plain_lru),
         cmocka_unit_test(a_sweep_keeps_the_decode_cache),
