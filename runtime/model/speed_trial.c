@@ -29,12 +29,11 @@ struct trial {
 uint32_t speed_trial_layers(const struct model_config *c)
 {
     bool seen[2][2] = {{false}};
-    uint32_t kinds = 0, layers = 1;
+    uint32_t layers = 1;
     for (uint32_t i = 0; i < c->layer_count; i++) {
         bool *kind = &seen[c->layers[i].full_attention][c->layers[i].moe];
         if (!*kind)
             layers = i + 1;
-        kinds += !*kind;
         *kind = true;
     }
     return layers;
