@@ -1,9 +1,8 @@
-// How many 8-bit multiply-adds a device does: ROOF_CHAINS independent chains of dot products of 4 signed bytes with a
+// How many 8-bit multiply-adds a device does: ROOF_DOT_CHAINS independent chains of dot products of 4 signed bytes with a
 // 32-bit sum per lane, nothing read. Eight operations per dot product. With the instruction, or by shifts and multiplies
 // as the kernels do without it.
 #version 460
 #extension GL_GOOGLE_include_directive : require
-#extension GL_EXT_control_flow_attributes : require
 #extension GL_EXT_spirv_intrinsics : require
 #include "roof_params.h"
 
@@ -31,17 +30,18 @@ int dot_bytes(int a, int b)
            byte_of(a, 3) * byte_of(b, 3);
 }
 
+// The factor is the sum itself, so that no product is the same twice.
+#define DECLARE(k) int chain##k = int(gl_GlobalInvocationID.x + k);
+#define STEP(k) chain##k = chain##k + dot_bytes(chain##k, int(push.a));
+#define ADD(k) sum += chain##k;
+
 void main()
 {
-    int chain[ROOF_CHAINS];
-    [[unroll]] for (uint k = 0; k < ROOF_CHAINS; k++)
-        chain[k] = int(gl_GlobalInvocationID.x + k);
-    // The factor is the sum itself, so that no product is the same twice.
-    for (uint i = 0; i < push.rounds; i++)
-        [[unroll]] for (uint k = 0; k < ROOF_CHAINS; k++)
-            chain[k] += dot_bytes(chain[k], int(push.a));
     int sum = int(push.b);
-    [[unroll]] for (uint k = 0; k < ROOF_CHAINS; k++)
-        sum += chain[k];
+    ROOF_EACH_DOT(DECLARE)
+    for (uint i = 0; i < push.rounds; i++) {
+        ROOF_REPEAT(ROOF_EACH_DOT(STEP))
+    }
+    ROOF_EACH_DOT(ADD)
     y[gl_GlobalInvocationID.x] = sum;
 }

@@ -10,8 +10,7 @@ void kernel_report_roof(const struct gpu_device *device, const struct kernel_ben
            stopwatch_basis(device));
     printf("prefill     %s\n", ops_matrix_path(bench->ops));
     printf("read        %10.1f GB/s by 16-byte loads\n", r->read_bytes_s * 1e-9);
-    printf("int-dot     %10.1f Gop/s, %s\n", r->dot_ops_s * 1e-9,
-           r->integer_dot ? "with the instruction" : "by shifts and multiplies; the instruction is slower");
+    printf("int-dot     %10.1f Gop/s by %s\n", r->dot_ops_s * 1e-9, r->dot_way);
     printf("f32 fma     %10.1f GFLOP/s\n", r->fma_ops_s * 1e-9);
     printf("round trip  %10.1f us to submit and wait, on the wall\n", r->round_trip_s * 1e6);
     printf("dispatch    %10.2f us, behind a barrier %.2f us; to record %.2f us on the wall\n", r->dispatch_s * 1e6,
@@ -42,10 +41,10 @@ void kernel_report_row(const struct bench_row *row)
 
 static json_t *roof_json(const struct roof *r)
 {
-    return json_pack("{s:f, s:f, s:f, s:b, s:f, s:f, s:f, s:f, s:f}", "read_bytes_s", r->read_bytes_s, "dot_ops_s",
-                     r->dot_ops_s, "fma_ops_s", r->fma_ops_s, "integer_dot", r->integer_dot, "round_trip_s",
-                     r->round_trip_s, "record_s", r->record_s, "dispatch_s", r->dispatch_s, "dependent_s",
-                     r->dependent_s, "host_read_bytes_s", r->host_read_bytes_s);
+    return json_pack("{s:f, s:f, s:f, s:s, s:f, s:f, s:f, s:f, s:f}", "read_bytes_s", r->read_bytes_s, "dot_ops_s",
+                     r->dot_ops_s, "fma_ops_s", r->fma_ops_s, "dot_way", r->dot_way, "round_trip_s", r->round_trip_s,
+                     "record_s", r->record_s, "dispatch_s", r->dispatch_s, "dependent_s", r->dependent_s,
+                     "host_read_bytes_s", r->host_read_bytes_s);
 }
 
 static json_t *row_json(const struct bench_row *row)

@@ -88,7 +88,7 @@ static enum sluice_status probe_compute(struct prober *p, enum shader_id shader,
     bool software = gpu_device_caps(p->watch.device)->is_software;
     for (int i = 0; i < LANES_TRIED; i++) {
         const uint32_t constants[] = {lanes_tried(p)[i], integer_dot}, groups = software ? 64 : 4096;
-        struct roof_compute_push push = {.rounds = software ? 256 : 1024, .a = a, .b = b};
+        struct roof_compute_push push = {.rounds = software ? 128 : 256, .a = a, .b = b};
         struct shot shot = {p, NULL, &push, sizeof push, groups, false};
         struct stopwatch_time time;
         TRY(gpu_kernel_get(p->watch.device, shader, constants, shader == SHADER_ROOF_DOT ? 2 : 1, &shot.kernel));
@@ -104,12 +104,25 @@ static enum sluice_status probe_arithmetic(struct prober *p, struct roof *roof)
 {
     enum sluice_status status;
     const uint32_t near_one = 0x3F7FFFF0, small = 0x3A83126F; // 0.999999 and 0.001: the sums stay ordinary numbers
-    double by_hand = 0;
-    TRY(probe_compute(p, SHADER_ROOF_FMA, false, near_one, small, 8.0 * ROOF_CHAINS, &roof->fma_ops_s));
-    TRY(probe_compute(p, SHADER_ROOF_DOT, true, 0x7F03FD81, 1, 8.0 * ROOF_CHAINS, &roof->dot_ops_s));
-    TRY(probe_compute(p, SHADER_ROOF_DOT, false, 0x7F03FD81, 1, 8.0 * ROOF_CHAINS, &by_hand));
-    roof->integer_dot = roof->dot_ops_s >= by_hand;
-    roof->dot_ops_s = roof->integer_dot ? roof->dot_ops_s : by_hand;
+    const struct {
+        const char *name;
+        enum shader_id shader;
+        bool integer_dot;
+    } ways[] = {
+        {"dot product instruction", SHADER_ROOF_DOT, true},
+        {"shifts and multiplies", SHADER_ROOF_DOT, false},
+    };
+    TRY(probe_compute(p, SHADER_ROOF_FMA, false, near_one, small, 2.0 * ROOF_STEPS * ROOF_FMA_CHAINS,
+                      &roof->fma_ops_s));
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        double ops_s = 0;
+        TRY(probe_compute(p, ways[i].shader, ways[i].integer_dot, 0x7F03FD81, 1, 8.0 * ROOF_STEPS * ROOF_DOT_CHAINS,
+                          &ops_s));
+        if (ops_s > roof->dot_ops_s) {
+            roof->dot_ops_s = ops_s;
+            roof->dot_way = ways[i].name;
+        }
+    }
 fail:
     return status;
 }
@@ -229,7 +242,7 @@ enum sluice_status roof_probe(struct gpu_device *device, struct roof *roof)
 {
     enum sluice_status status;
     struct prober prober = {.watch = {.device = device, .seconds_max = PROBE_SECONDS}};
-    *roof = (struct roof){.read_bytes_s = 0};
+    *roof = (struct roof){.dot_way = "?"};
     TRY(create_buffers(&prober));
     TRY(probe_read(&prober, &roof->read_bytes_s));
     TRY(probe_arithmetic(&prober, roof));

@@ -9,7 +9,7 @@ struct roof {
     double read_bytes_s;      // 16-byte loads from a buffer larger than the caches
     double dot_ops_s;         // 8-bit multiply-adds with a 32-bit sum, two operations each
     double fma_ops_s;         // f32 multiply-adds, two operations each
-    bool integer_dot;         // the dot product instruction was the faster way
+    const char *dot_way;      // the fastest way to that: "dot product instruction" and the like
     double round_trip_s;      // on the wall: submit one small dispatch and wait for it; median
     double record_s;          // on the wall: record one dispatch
     double dispatch_s;        // one more small dispatch in a command, independent of the others
