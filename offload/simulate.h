@@ -7,8 +7,9 @@
 //   engine     residency.h itself, driven as the engine drives it: device slots, below them host slots as a RAM tier
 //
 // A record's experts are one request: those that are there are hits, then the others are loaded and nothing of this
-// record is given up for them. Records of TRACE_SWEEP do not touch the caches of LRU and optimum; residency.h decides
-// about them itself. All caches are empty at the trace's beginning and see everything in it; uses are counted from the
+// record is given up for them. A prompt's end (TRACE_KEEP) brings its experts into the caches of LRU and optimum, most
+// used last, without being counted; the rest of it (TRACE_SWEEP) does not touch them. residency.h decides about both
+// itself. All caches are empty at the trace's beginning and see everything in it; uses are counted from the
 // last TRACE_MARK on, or from the beginning if there is none. Threads: any number on one trace.
 #ifndef SLUICE_OFFLOAD_SIMULATE_H
 #define SLUICE_OFFLOAD_SIMULATE_H
@@ -22,7 +23,7 @@ struct sim_trace {
     struct trace_shape shape;
     struct sim_record {
         uint32_t step, layer, count;
-        enum trace_kind kind; // DECODE or SWEEP
+        enum trace_kind kind; // DECODE, SWEEP or KEEP
         size_t first;         // index into experts
     } * records;              // [record_count], owned
     size_t record_count;

@@ -1,14 +1,37 @@
 // The engine's own cache, without the engine: residency.h as runtime/model/pager.c drives it, with reads that are done
-// at once. What the engine keeps of a prompt for the tokens that follow is not simulated: a trace does not say how
-// often a prompt uses an expert.
+// at once.
+#include <string.h>
+
 #include "offload/residency.h"
 #include "offload/simulate.h"
 #include "runtime/base/check.h"
+#include "runtime/base/mem.h"
 
 struct engine {
     struct residency *residency;
     uint64_t tick;
+    const struct sim_record *kept; // of the next sweep; NULL: none
+    uint32_t *rank;                // [layers * experts] in `kept`, owned; UINT32_MAX: not there
+    uint32_t keep_device, keep_host;
 };
+
+// As runtime/model/moe.c does with an expert of a prompt.
+static void keep(struct engine *e, uint32_t expert)
+{
+    if (e->rank[expert] < e->keep_device)
+        residency_touch(e->residency, expert);
+    else if (e->rank[expert] < e->keep_device + e->keep_host)
+        residency_keep_host(e->residency, expert);
+}
+
+static void rank_kept(struct engine *e, const struct sim_trace *t, const struct sim_record *kept)
+{
+    for (uint32_t i = 0; e->kept && i < e->kept->count; i++)
+        e->rank[t->experts[e->kept->first + i]] = UINT32_MAX;
+    e->kept = kept;
+    for (uint32_t i = 0; kept && i < kept->count; i++)
+        e->rank[t->experts[kept->first + i]] = i;
+}
 
 // Loads as many experts as there are slots for, and gives them back; returns how many.
 static uint32_t load_some(struct engine *e, const uint32_t *experts, uint32_t count, enum residency_mode mode)
@@ -29,6 +52,8 @@ static uint32_t load_some(struct engine *e, const uint32_t *experts, uint32_t co
     }
     for (uint32_t i = 0; i < taken; i++)
         residency_release(e->residency, experts[i], e->tick);
+    for (uint32_t i = 0; i < taken && mode == RESIDENCY_SWEEP; i++)
+        keep(e, experts[i]);
     return taken;
 }
 
@@ -43,6 +68,20 @@ static void use_record(struct engine *e, const struct sim_trace *t, const struct
         CHECK(taken > 0);
         done += taken;
     }
+    for (uint32_t i = mode == RESIDENCY_SWEEP && e->kept ? e->kept->count : 0; i-- > 0;)
+        keep(e, t->experts[e->kept->first + i]);
+}
+
+// The prompt's last sweep is over.
+static bool ends_prompt(const struct sim_trace *t, size_t i)
+{
+    return t->records[i].kind == TRACE_SWEEP &&
+           (i + 1 == t->record_count || t->records[i + 1].step != t->records[i].step);
+}
+
+static uint32_t keep_count(const struct sim_trace *t, uint32_t slots)
+{
+    return (slots - residency_ring_slots(slots)) / t->layers;
 }
 
 enum sluice_status sim_engine(const struct sim_trace *t, uint32_t device_slots, uint32_t host_slots,
@@ -62,12 +101,22 @@ enum sluice_status sim_engine(const struct sim_trace *t, uint32_t device_slots, 
     enum sluice_status status = residency_create(&options, &e.residency);
     if (status < 0)
         return status;
+    size_t experts = options.expert_count;
+    e.rank = mem_alloc(experts, sizeof *e.rank);
+    TRY(e.rank ? SLUICE_OK : SLUICE_ERR_MEMORY);
+    memset(e.rank, 0xFF, experts * sizeof *e.rank);
+    e.keep_device = t->layers ? keep_count(t, device_slots) : 0;
+    e.keep_host = t->layers && host_slots ? keep_count(t, host_slots) : 0;
     for (size_t i = 0; i < t->record_count; i++) {
+        const struct sim_record *r = &t->records[i];
         if (i == t->counted_from)
             before = residency_statistics(e.residency).normal;
-        if (i > 0 && t->records[i - 1].kind == TRACE_SWEEP && t->records[i - 1].step != t->records[i].step)
-            residency_settle(e.residency); // the prompt has ended
-        use_record(&e, t, &t->records[i]);
+        if (r->kind != TRACE_DECODE) // a sweep without a record before it keeps nothing
+            rank_kept(&e, t, r->kind == TRACE_KEEP ? r : e.kept && e.kept + 1 == r ? e.kept : NULL);
+        if (r->kind != TRACE_KEEP)
+            use_record(&e, t, r);
+        if (ends_prompt(t, i))
+            residency_settle(e.residency);
     }
     if (t->counted_from < t->record_count) {
         after = residency_statistics(e.residency).normal;
@@ -75,6 +124,8 @@ enum sluice_status sim_engine(const struct sim_trace *t, uint32_t device_slots, 
         counts->hits_host = after.host_hits - before.host_hits;
         counts->uses = counts->hits_device + counts->hits_host + after.misses - before.misses;
     }
+fail:
+    mem_free(e.rank);
     residency_destroy(e.residency);
-    return SLUICE_OK;
+    return status;
 }

@@ -51,13 +51,14 @@ static void use_record(struct stack *s, const struct sim_trace *t, const struct 
                        uint32_t *used, uint32_t *present)
 {
     const uint32_t *experts = &t->experts[r->first];
+    bool backwards = r->kind == TRACE_KEEP; // the most used becomes the latest
     for (uint32_t i = 0; i < r->count && counted; i++) {
         uint32_t last = s->last_use[experts[i]];
         if (last)
             s->distance[*present - tree_sum(s, last) + 1]++;
     }
     for (uint32_t i = 0; i < r->count; i++) {
-        uint32_t *last = &s->last_use[experts[i]];
+        uint32_t *last = &s->last_use[experts[backwards ? r->count - 1 - i : i]];
         if (*last)
             tree_add(s, *last, -1);
         else
@@ -74,8 +75,8 @@ static uint64_t count_distances(struct stack *s, const struct sim_trace *t, uint
     uint64_t counted_uses = 0;
     for (size_t i = 0; i < t->record_count; i++) {
         const struct sim_record *r = &t->records[i];
-        bool counted = i >= t->counted_from;
-        if (r->kind != TRACE_DECODE || (layer != UINT32_MAX && r->layer != layer))
+        bool counted = i >= t->counted_from && r->kind == TRACE_DECODE;
+        if (r->kind == TRACE_SWEEP || (layer != UINT32_MAX && r->layer != layer))
             continue;
         use_record(s, t, r, counted, &used, &present);
         counted_uses += counted ? r->count : 0;

@@ -55,9 +55,10 @@ static enum sluice_status optimum_init(struct optimum *o, const struct sim_trace
         o->next_use[i] = SIZE_MAX;
     for (size_t i = t->record_count; i-- > 0;) { // backwards, so that next_use is the future's
         const struct sim_record *r = &t->records[i];
-        for (size_t j = r->first; j < r->first + r->count && r->kind == TRACE_DECODE; j++) {
+        for (size_t j = r->first; j < r->first + r->count && r->kind != TRACE_SWEEP; j++) {
             o->next_of_use[j] = o->next_use[t->experts[j]];
-            o->next_use[t->experts[j]] = i;
+            if (r->kind == TRACE_DECODE)
+                o->next_use[t->experts[j]] = i;
         }
     }
     return SLUICE_OK;
@@ -107,14 +108,33 @@ static void use_record(struct optimum *o, const struct sim_record *r, bool count
     }
 }
 
+// What may be had for nothing: of it and of what is there, what is used again first.
+static void keep_record(struct optimum *o, const struct sim_record *r)
+{
+    for (uint32_t i = 0; i < r->count; i++) {
+        uint32_t expert = o->trace->experts[r->first + i];
+        if (o->is_cached[expert])
+            continue;
+        o->is_cached[expert] = true;
+        o->cached++;
+        o->next_use[expert] = o->next_of_use[r->first + i];
+        heap_push(o, (struct heap_item){o->next_use[expert], expert});
+    }
+    while (o->cached > o->slots)
+        evict_one(o);
+}
+
 enum sluice_status sim_optimum(const struct sim_trace *t, uint32_t slots, struct sim_counts *counts)
 {
     struct optimum o;
     enum sluice_status status = optimum_init(&o, t, slots);
     *counts = (struct sim_counts){0};
-    for (size_t i = 0; i < t->record_count && status == SLUICE_OK; i++)
+    for (size_t i = 0; i < t->record_count && status == SLUICE_OK; i++) {
         if (t->records[i].kind == TRACE_DECODE)
             use_record(&o, &t->records[i], i >= t->counted_from, counts);
+        else if (t->records[i].kind == TRACE_KEEP)
+            keep_record(&o, &t->records[i]);
+    }
     optimum_finish(&o);
     return status;
 }

@@ -162,7 +162,7 @@ enum sluice_status trace_next(struct trace_reader *r, struct trace_record *recor
     if (fread(&disk, 1, sizeof disk, r->file) != sizeof disk ||
         fread(r->experts, sizeof *r->experts, disk.count, r->file) != disk.count)
         return end_or_error(r);
-    bool possible = disk.layer < r->shape.layer_count && disk.kind <= TRACE_MARK;
+    bool possible = disk.layer < r->shape.layer_count && disk.kind <= TRACE_KEEP;
     for (uint32_t i = 0; i < disk.count; i++)
         possible = possible && r->experts[i] < r->shape.expert_count;
     if (!possible)

@@ -19,6 +19,9 @@ enum trace_kind {
     TRACE_DECODE, // one step of decoding, all sessions together
     TRACE_SWEEP,  // a prompt: its experts are read once each and leave the decode cache alone
     TRACE_MARK,   // no use: what follows is what a measurement counted
+    // Before a sweep's record: which of its experts the prompt's last tokens used, by falling use (prompt_tail.h). The
+    // engine keeps the first of them.
+    TRACE_KEEP,
 };
 
 // How large what was traced is. Layers and experts per layer 1..65536; expert_bytes: of one expert's record, 0:

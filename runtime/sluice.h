@@ -177,7 +177,8 @@ struct sluice_prefill_options {
 };
 
 // Appends `count` >= 1 tokens (0 <= id < vocab) to the sequence, layer by layer over all of them, so that each expert
-// is read at most once. Errors: SLUICE_ERR_ARGUMENT (id out of range, context full: the message says how many fit).
+// is read at most once; where the budget has too little memory for their activations, in as few such passes as it
+// allows. Errors: SLUICE_ERR_ARGUMENT (id out of range, context full: the message says how many fit).
 // After a failure in mid-work the session is empty.
 enum sluice_status sluice_prefill(struct sluice_session *session, const int32_t *ids, size_t count,
                                   const struct sluice_prefill_options *options);

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "offload/prompt_tail.h"
 #include "runtime/base/mem.h"
 
 struct bench_trace {
@@ -13,7 +14,23 @@ struct bench_trace {
     bool *is_used;    // [experts], owned
     uint16_t *record; // [experts], owned
     bool have_uses;
+    uint32_t *tail;              // [PROMPT_TAIL_TOKENS][top_k] of a prompt's latest tokens, a ring, owned
+    uint64_t tail_next;          // tokens put there so far
+    struct prompt_tail *ranking; // owned
 };
+
+// What the engine will keep of a prompt's layer.
+static void append_kept(struct bench_trace *t)
+{
+    uint64_t first = t->tail_next > PROMPT_TAIL_TOKENS ? t->tail_next - PROMPT_TAIL_TOKENS : 0;
+    prompt_tail_clear(t->ranking, t->experts);
+    for (uint64_t token = first; token < t->tail_next; token++)
+        prompt_tail_count(t->ranking, t->tail + token % PROMPT_TAIL_TOKENS * t->top_k, 1, t->top_k);
+    prompt_tail_rank(t->ranking, t->experts);
+    for (uint32_t i = 0; i < t->ranking->count; i++)
+        t->record[i] = (uint16_t)t->ranking->ranked[i].expert;
+    trace_append(t->writer, &(struct trace_record){t->step - 1, t->layer, TRACE_KEEP, t->ranking->count, t->record});
+}
 
 // Writes the collected uses of one layer, by rising expert as the engine takes them.
 static void flush(struct bench_trace *t)
@@ -21,6 +38,9 @@ static void flush(struct bench_trace *t)
     uint32_t count = 0;
     if (!t->have_uses)
         return;
+    if (t->kind == TRACE_SWEEP)
+        append_kept(t);
+    t->tail_next = 0;
     for (uint32_t expert = 0; expert < t->experts; expert++)
         if (t->is_used[expert])
             t->record[count++] = (uint16_t)expert;
@@ -36,6 +56,9 @@ void bench_trace_take(struct bench_trace *t, uint32_t layer, uint32_t rows, cons
     t->layer = layer;
     for (size_t i = 0; i < (size_t)rows * t->top_k; i++)
         t->is_used[ids[i]] = true;
+    for (uint32_t row = 0; row < rows; row++, t->tail_next++)
+        memcpy(t->tail + t->tail_next % PROMPT_TAIL_TOKENS * t->top_k, ids + (size_t)row * t->top_k,
+               t->top_k * sizeof *ids);
     t->have_uses = true;
 }
 
@@ -56,7 +79,9 @@ enum sluice_status bench_trace_create(const char *path, struct sluice_engine *en
     t->top_k = model->top_k;
     t->is_used = mem_alloc(t->experts, sizeof *t->is_used);
     t->record = mem_alloc(t->experts, sizeof *t->record);
-    if (t->is_used && t->record)
+    t->tail = mem_alloc((size_t)PROMPT_TAIL_TOKENS * t->top_k, sizeof *t->tail);
+    t->ranking = mem_alloc(1, sizeof *t->ranking);
+    if (t->is_used && t->record && t->tail && t->ranking)
         status = trace_create(path, &shape, &t->writer);
     if (status == SLUICE_OK)
         *out = t;
@@ -87,6 +112,8 @@ enum sluice_status bench_trace_finish(struct bench_trace *t)
     }
     mem_free(t->is_used);
     mem_free(t->record);
+    mem_free(t->tail);
+    mem_free(t->ranking);
     mem_free(t);
     return status;
 }

@@ -5,7 +5,7 @@
 #include "offload/container.h"
 #include "runtime/model/cache.h"
 #include "runtime/model/config.h"
-#include "runtime/model/moe_keep.h"
+#include "offload/prompt_tail.h"
 #include "runtime/model/pager.h"
 #include "runtime/model/routing_model.h"
 #include "runtime/model/scratch.h"
@@ -63,7 +63,7 @@ struct sluice_engine {
     uint32_t *expert_lists;              // [experts + 1]: the experts of the sweep under way, owned
     struct routing *routings;            // [block_count]: moe.c's lists, owned
     struct routing_model *routing_model; // NULL: the router's choice stands; owned
-    struct moe_keep *keep;               // of the sweep under way, owned
+    struct prompt_tail *keep;               // of the sweep under way, owned
     struct pass_block *pass_blocks;      // [block_count]: of the pass under way, owned
 
     struct {

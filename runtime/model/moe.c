@@ -20,6 +20,8 @@
 
 enum { GROUP_MAX = 64, WAVE_EXPERTS = 16, RANGE_ALIGN = 256, ROUTING_SEED = 1 };
 
+_Static_assert((int)PROMPT_TAIL_EXPERTS_MAX == (int)MODEL_EXPERTS_MAX, "every model's experts can be ranked");
+
 struct routing {
     uint32_t *expert_row; // [experts + 1]
     uint32_t *row_token;  // [capacity * top_k]
@@ -339,17 +341,17 @@ static void rank_tail(struct pass *pass)
 {
     struct sluice_engine *e = pass->engine;
     uint32_t tokens = 0, skip, top_k = e->config.top_k;
-    moe_keep_clear(e->keep, e->config.experts);
+    prompt_tail_clear(e->keep, e->config.experts);
     for (uint32_t i = 0; i < pass->block_count; i++)
         tokens += pass->blocks[i].rows;
-    skip = tokens > MOE_KEEP_TOKENS ? tokens - MOE_KEEP_TOKENS : 0;
+    skip = tokens > PROMPT_TAIL_TOKENS ? tokens - PROMPT_TAIL_TOKENS : 0;
     for (uint32_t i = 0; i < pass->block_count; i++) {
         uint32_t rows = pass->blocks[i].rows, first = skip < rows ? skip : rows;
         const uint32_t *ids = map_range(e->scratch.blocks[i].ids);
-        moe_keep_count(e->keep, ids + (size_t)first * top_k, rows - first, top_k);
+        prompt_tail_count(e->keep, ids + (size_t)first * top_k, rows - first, top_k);
         skip -= first;
     }
-    moe_keep_rank(e->keep, e->config.experts);
+    prompt_tail_rank(e->keep, e->config.experts);
 }
 
 static void keep(struct sluice_engine *e, uint32_t expert)

@@ -76,6 +76,55 @@ static void make_trace(struct made_trace *t, uint64_t seed, uint32_t count, uint
     assert_int_equal(t->loaded.layers, LAYERS);
 }
 
+enum { LETTERS = 8 };
+
+// One record of layer 0; experts are letters.
+static void append(struct trace_writer *w, uint32_t step, enum trace_kind kind, const char *experts)
+{
+    uint16_t list[LETTERS];
+    uint32_t count = 0;
+    for (; experts[count]; count++)
+        list[count] = (uint16_t)(experts[count] - 'a');
+    trace_append(w, &(struct trace_record){step, 0, kind, count, list});
+}
+
+// Hits of all caches of `slots` slots for a decode of one expert each, after a prompt and what it keeps.
+static void hits_after_prompt(const char *kept, const char *decoded, uint32_t slots, struct sim_counts counts[3])
+{
+    struct trace_writer *w;
+    struct sim_trace t;
+    assert_int_equal(trace_create(path, &(struct trace_shape){1, LETTERS, 100}, &w), SLUICE_OK);
+    append(w, 0, TRACE_KEEP, kept);
+    append(w, 0, TRACE_SWEEP, "abcdefgh");
+    trace_append(w, &(struct trace_record){.step = 1, .kind = TRACE_MARK});
+    for (uint32_t i = 0; decoded[i]; i++)
+        append(w, 1 + i, TRACE_DECODE, (char[]){decoded[i], 0});
+    assert_int_equal(trace_finish(w), SLUICE_OK);
+    assert_int_equal(sim_trace_load(path, &t), SLUICE_OK);
+    assert_int_equal(sim_lru(&t, false, &slots, 1, &counts[0]), SLUICE_OK);
+    assert_int_equal(sim_optimum(&t, slots, &counts[1]), SLUICE_OK);
+    assert_int_equal(sim_engine(&t, slots, 0, &counts[2]), SLUICE_OK);
+    sim_trace_finish(&t);
+}
+
+// The simulated hit rate of an answer would ignore what the engine keeps of the prompt before it.
+static void a_prompts_end_fills_the_caches(void **state)
+{
+    (void)state;
+    struct sim_counts counts[3];
+    hits_after_prompt("cab", "cab", 6, counts); // the engine keeps half of its slots for what passes through
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(counts[i].uses, 3);
+        assert_int_equal(counts[i].hits_device, 3);
+    }
+    hits_after_prompt("cabd", "d", 3, counts); // the least used of four
+    assert_int_equal(counts[0].hits_device, 0);
+    assert_int_equal(counts[1].hits_device, 1);
+    hits_after_prompt("cabd", "c", 3, counts);
+    assert_int_equal(counts[0].hits_device, 1);
+    assert_int_equal(counts[2].hits_device, 1);
+}
+
 // --- LRU ------------------------------------------------------------------------------------------------------------
 
 // A list, hottest first.
@@ -307,9 +356,10 @@ static void every_allocation_can_fail(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(lru_is_lru_at_all_sizes),       cmocka_unit_test(optimum_loads_least),
-        cmocka_unit_test(engine_without_ram_is_lru),     cmocka_unit_test(host_slots_serve_what_the_device_lost),
-        cmocka_unit_test(impossible_traces_are_refused), cmocka_unit_test(every_allocation_can_fail),
+        cmocka_unit_test(lru_is_lru_at_all_sizes),        cmocka_unit_test(optimum_loads_least),
+        cmocka_unit_test(engine_without_ram_is_lru),      cmocka_unit_test(host_slots_serve_what_the_device_lost),
+        cmocka_unit_test(a_prompts_end_fills_the_caches), cmocka_unit_test(impossible_traces_are_refused),
+        cmocka_unit_test(every_allocation_can_fail),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
