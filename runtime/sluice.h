@@ -156,6 +156,12 @@ void sluice_session_destroy(struct sluice_session *session);             // NULL
 enum sluice_status sluice_session_reset(struct sluice_session *session); // empties the sequence
 uint32_t sluice_session_tokens(const struct sluice_session *session);    // length of the sequence
 
+// For measuring what work behind a long text costs without computing one: replaces the sequence by `tokens` tokens that
+// nobody chose. Keys (normalised and rotated), values and DeltaNet states are pseudo-random numbers of ordinary size, the
+// same for the same `seed`; there are no logits. Complete when it returns. Errors: SLUICE_ERR_ARGUMENT (more tokens than
+// the context holds), SLUICE_ERR_DEVICE_MEMORY, SLUICE_ERR_DEVICE; the session is to be reset then.
+enum sluice_status sluice_session_fill(struct sluice_session *session, uint32_t tokens, uint64_t seed);
+
 // Watches a prefill or decode from inside; for tests and tools. A callback that returns a negative status ends the call
 // with it. Pointers are valid during the callback only.
 struct sluice_tap {

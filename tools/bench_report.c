@@ -72,6 +72,7 @@ static void print_head(struct sluice_engine *engine, const struct bench_options 
            m->top_k);
     printf("cache   %u of %u experts fit on the device, %u in host memory, %s each\n", s.slots_device, s.experts_total,
            s.slots_host, cli_bytes(s.expert_bytes));
+    printf("depth   %u tokens of random context before every run\n", options->depth);
     printf("routing %s\n", routing_name(options));
     if (options->io_only)
         printf("reads   and copies only: nothing is computed\n");
@@ -120,12 +121,15 @@ static json_t *pack_counts(const struct sluice_engine *engine, const struct benc
                      per_layer(engine, r, s->barriers));
 }
 
-static json_t *pack_result(const struct sluice_engine *engine, const struct bench_result *r)
+static json_t *pack_result(const struct sluice_engine *engine, const struct bench_options *options,
+                           const struct bench_result *r)
 {
     const struct sluice_stats *s = &r->stats;
     json_t *tree = json_pack("{s:I, s:I, s:f, s:f, s:f, s:f}", "tokens", (json_int_t)r->tokens, "passes",
                              (json_int_t)r->passes, "seconds", seconds(r->ns), "seconds_min", seconds(r->ns_min),
                              "seconds_max", seconds(r->ns_max), "tok_s", per_second(r->tokens, r->ns));
+    json_object_set_new(tree, "depth", json_integer(options->depth));
+    json_object_set_new(tree, "depth_contents", json_string("random"));
     json_object_set_new(tree, "experts",
                         json_pack("{s:I, s:I, s:I, s:I}", "hits_device", (json_int_t)s->expert_hits_device, "hits_host",
                                   (json_int_t)s->expert_hits_host, "misses", (json_int_t)s->expert_misses, "bytes_read",
@@ -148,11 +152,9 @@ static json_t *pack_report(struct sluice_engine *engine, const struct bench_opti
     sluice_stats(engine, &s);
     json_t *prefills = json_array(), *decode = json_null();
     for (uint32_t i = 0; i < options->prompt_count; i++)
-        json_array_append_new(prefills, pack_result(engine, &results->prefills[i]));
-    if (results->decode.tokens) {
-        decode = pack_result(engine, &results->decode);
-        json_object_set_new(decode, "depth", json_integer(options->depth));
-    }
+        json_array_append_new(prefills, pack_result(engine, options, &results->prefills[i]));
+    if (results->decode.tokens)
+        decode = pack_result(engine, options, &results->decode);
     return json_pack("{s:s, s:s, s:s, s:s, s:{s:I, s:I, s:I, s:I}, s:{s:I, s:I, s:I, s:I}, s:I, s:o, s:o, s:I, s:I}",
                      "device", sluice_device_name(engine), "driver", sluice_driver_name(engine), "matrix_path",
                      s.matrix_path, "routing", routing_name(options), "model", "layers", (json_int_t)m->layers,

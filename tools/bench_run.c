@@ -145,7 +145,6 @@ static void end(struct bench *b, struct bench_result *r)
     subtract_kernels(b, r);
 }
 
-// An empty session with a prompt of random tokens.
 static enum sluice_status prefill(struct bench *b, struct sluice_session *session, uint32_t tokens)
 {
     const struct sluice_tap tap = {.user = b, .experts = count_experts};
@@ -153,21 +152,20 @@ static enum sluice_status prefill(struct bench *b, struct sluice_session *sessio
     return sluice_prefill(session, b->ids, tokens, &(struct sluice_prefill_options){.tap = &tap});
 }
 
-// Empties a session and draws the ids of its prompt.
-static enum sluice_status prepare(struct bench *b, struct sluice_session *session, uint32_t tokens)
+// A session with `depth` tokens of context, the same in every run.
+static enum sluice_status prepare(struct sluice_session *session, uint32_t depth)
 {
-    for (uint32_t i = 0; i < tokens; i++)
-        b->ids[i] = random_id(b);
-    return sluice_session_reset(session);
+    return sluice_session_fill(session, depth, 1);
 }
 
 static enum sluice_status run_prefill(struct bench *b, const struct bench_options *options, uint32_t tokens,
                                       struct bench_result *r)
 {
     enum sluice_status status;
-    (void)options;
     *r = (struct bench_result){.tokens = tokens, .sessions = 1, .passes = 1};
-    TRY(prepare(b, b->sessions[0], tokens));
+    for (uint32_t i = 0; i < tokens; i++)
+        b->ids[i] = random_id(b);
+    TRY(prepare(b->sessions[0], options->depth));
     begin(b);
     TRY(prefill(b, b->sessions[0], tokens));
     end(b, r);
@@ -181,10 +179,8 @@ static enum sluice_status run_decode(struct bench *b, const struct bench_options
     enum sluice_status status = SLUICE_OK;
     const struct sluice_tap tap = {.user = b, .experts = count_experts};
     *r = (struct bench_result){.tokens = tokens * b->session_count, .sessions = b->session_count, .passes = tokens};
-    for (uint32_t s = 0; s < b->session_count; s++) {
-        TRY(prepare(b, b->sessions[s], options->depth));
-        TRY(prefill(b, b->sessions[s], options->depth));
-    }
+    for (uint32_t s = 0; s < b->session_count; s++)
+        TRY(prepare(b->sessions[s], options->depth));
     begin(b);
     for (uint32_t i = 0; i < tokens; i++) {
         int32_t ids[SLUICE_SESSIONS_MAX];
@@ -227,7 +223,7 @@ fail:
 
 static uint32_t longest_prefill(const struct bench_options *options)
 {
-    uint32_t most = options->depth;
+    uint32_t most = 1;
     for (uint32_t i = 0; i < options->prompt_count; i++)
         most = options->prompts[i] > most ? options->prompts[i] : most;
     return most;

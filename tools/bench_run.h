@@ -6,14 +6,14 @@
 
 #include "tools/drive_rate.h"
 
-enum { BENCH_PROMPTS_MAX = 16, BENCH_KERNELS_MAX = 64, BENCH_DEPTH_DEFAULT = 16 };
+enum { BENCH_PROMPTS_MAX = 16, BENCH_KERNELS_MAX = 64 };
 
 struct bench_options {
     uint32_t prompts[BENCH_PROMPTS_MAX]; // lengths of the prefills, each at least 1
     uint32_t prompt_count;
     uint32_t generate;      // tokens to decode, of each session; 0: no decode
     uint32_t sessions;      // that decode together, 1..SLUICE_SESSIONS_MAX; 0: 1
-    uint32_t depth;         // tokens of context before them, at least 1
+    uint32_t depth;         // tokens of context before every prefill and decode; random numbers, not computed
     bool io_only;           // the engine was opened to compute nothing: for the report
     uint32_t repeat;        // runs that count, at least 1; one more goes before them
     const char *routing;    // kind of routing the engine was opened with, for the report; NULL: the model's
@@ -55,9 +55,9 @@ struct bench_results {
     } drive;
 };
 
-// Runs everything with random token ids: other ones in every run, the same in every call. Each run begins with an empty
-// session; the expert cache is what the runs before it left. The first run of each length, in which kernels are
-// compiled, does not count. Errors: those of sluice_prefill and sluice_decode.
+// Runs everything with random token ids: other ones in every run, the same in every call. Each run begins with
+// the same `depth` tokens of context (sluice_session_fill); the expert cache is what the runs before it left. The first
+// run of each length, in which kernels are compiled, does not count. Errors: those of sluice_prefill and sluice_decode.
 // results->drive and the results' drives are not touched.
 enum sluice_status bench_run(struct sluice_engine *engine, const struct bench_options *options,
                              struct bench_results *results);

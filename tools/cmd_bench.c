@@ -55,10 +55,10 @@ static enum sluice_status parse_prompts(const char *text, void *target)
 
 static uint32_t context_needed(const struct bench_options *options)
 {
-    uint32_t most = options->generate ? options->depth + options->generate : 1;
+    uint32_t most = options->generate ? options->generate : 1;
     for (uint32_t i = 0; i < options->prompt_count; i++)
         most = options->prompts[i] > most ? options->prompts[i] : most;
-    return most;
+    return options->depth + most;
 }
 
 // What goes out, besides the table.
@@ -131,7 +131,7 @@ int cmd_bench(int argc, char **argv)
         {"prompt", 'p', "LENGTHS", "tokens of the prompts to time, such as 128,512 (default); 0: none", parse_prompts,
          &o},
         {"gen", 'n', "N", "tokens to decode; default 32; 0: none", parse_tokens, &o.generate},
-        {"depth", 'd', "N", "tokens of context before those; default 16", parse_tokens, &o.depth},
+        {"depth", 'd', "N", "tokens of context before each of them; default 0", parse_tokens, &o.depth},
         {"sessions", 's', "K", "sessions that decode together; default 1", cli_parse_count, &engine_options.sessions},
         {"repeat", 'r', "R", "report the median of R runs; default 1", cli_parse_count, &o.repeat},
         {"routing", 0, "KIND", "experts: model (default), or drawn: uniform, recorded", cli_parse_text,
@@ -148,7 +148,9 @@ int cmd_bench(int argc, char **argv)
         "bench",
         "FILE [OPTIONS]",
         "Measures prefill and decode of the model in FILE with random tokens. One more run of each length goes before\n"
-        "those that count. With -v, GPU time per kernel is measured too, which costs a little of the speed.\n"
+        "those that count. The context of --depth is not computed but filled with random keys, values and states,\n"
+        "anew for every run, and is not part of the times. With -v, GPU time per kernel is measured too, which costs\n"
+        "a little of the speed.\n"
         "Before and after, direct reads of the same file are timed for comparison. runtime/README.md defines the "
         "values.\n"
         "\n"
@@ -171,8 +173,6 @@ int cmd_bench(int argc, char **argv)
     o.sessions = engine_options.sessions;
     if (o.sessions > SLUICE_SESSIONS_MAX)
         return cli_usage_error(&command, "--sessions %u: at most %d", o.sessions, SLUICE_SESSIONS_MAX);
-    if (o.depth == 0)
-        o.depth = BENCH_DEPTH_DEFAULT;
     o.io_only = engine_options.io_only;
     if (o.io_only && !engine_options.routing)
         engine_options.routing = "uniform";

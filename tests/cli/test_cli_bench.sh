@@ -25,7 +25,7 @@ r = json.load(open(sys.argv[1]))
 assert r["device"] and r["driver"] and r["peak_rss"] > 0 and r["peak_device"] > 0
 assert r["slots"]["device"] == 4 and r["slots"]["experts_total"] == 48
 (p,), d = r["prefill"], r["decode"]
-assert p["tokens"] == 20 and p["passes"] == 1 and d["tokens"] == d["passes"] == 4 and d["depth"] == 6
+assert p["tokens"] == 20 and p["passes"] == 1 and d["tokens"] == d["passes"] == 4 and p["depth"] == d["depth"] == 6
 for x in p, d:
     assert x["seconds_min"] <= x["seconds"] <= x["seconds_max"] and abs(x["tok_s"] * x["seconds"] - x["tokens"]) < 1e-3
     assert x["experts"]["misses"] > 0 and x["experts"]["bytes_read"] >= 4096 * x["experts"]["misses"]

@@ -117,6 +117,42 @@ static void test_prefill_equals_decode_and_any_split(void **state)
     outcome_finish(&whole);
 }
 
+// If this fails, `sluice bench --depth` measures something else than work behind a long text.
+static void test_filled_session_behaves_like_a_long_text(void **state)
+{
+    (void)state;
+    enum { DEPTH = 700, CONTEXT = 1000 }; // several segments of a small binding
+    struct sluice_engine *engine;
+    struct sluice_session *session;
+    struct sluice_options open = {.context_tokens = CONTEXT, .slots = 30, .kv = SLUICE_KV_F32};
+    struct engine_hooks small = {.max_buffer_bytes = 300 << 10};
+    float first[FIXTURE_VOCAB];
+    for (int kind = 0; kind < 2; kind++) {
+        require_ok(engine_open_hooked(container[1], &open, kind ? &small : &(struct engine_hooks){0}, &engine));
+        require_ok(sluice_session_create(engine, &session));
+        for (int repeat = 0; repeat < 2; repeat++) {
+            require_ok(sluice_session_fill(session, DEPTH, 5));
+            assert_int_equal(sluice_session_tokens(session), DEPTH);
+            assert_null(sluice_logits(session));
+            require_ok(sluice_prefill(session, ids, 20, NULL));
+            require_ok(sluice_decode(engine, &session, ids, 1, NULL));
+            assert_int_equal(sluice_session_tokens(session), DEPTH + 21);
+            for (uint32_t i = 0; i < FIXTURE_VOCAB; i++)
+                assert_true(isfinite(sluice_logits(session)[i]));
+            if (repeat)
+                assert_memory_equal(first, sluice_logits(session), sizeof first);
+            memcpy(first, sluice_logits(session), sizeof first);
+        }
+        require_ok(sluice_session_fill(session, DEPTH, 6)); // the context matters
+        require_ok(sluice_prefill(session, ids, 20, NULL));
+        require_ok(sluice_decode(engine, &session, ids, 1, NULL));
+        assert_memory_not_equal(first, sluice_logits(session), sizeof first);
+        assert_int_equal(sluice_session_fill(session, CONTEXT + 1, 5), SLUICE_ERR_ARGUMENT);
+        sluice_session_destroy(session);
+        sluice_close(engine);
+    }
+}
+
 // If this fails, one user's text leaks into, or changes, another's that is decoded at the same time.
 static void test_sessions_together_equal_sessions_alone(void **state)
 {
@@ -291,6 +327,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bits_do_not_depend_on_slots_or_io),
         cmocka_unit_test(test_prefill_equals_decode_and_any_split),
+        cmocka_unit_test(test_filled_session_behaves_like_a_long_text),
         cmocka_unit_test(test_sessions_together_equal_sessions_alone),
         cmocka_unit_test(test_two_and_four_sessions_answer_as_alone),
         cmocka_unit_test(test_impossible_requests),
