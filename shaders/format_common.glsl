@@ -5,6 +5,7 @@
 //   FORMAT_PLANES    runs of columns that one piece (16 bytes of one row) holds, in different bits
 //   FORMAT_PACKS     packs of 4 columns per plane
 //   FORMAT_QUANTISED whether the last two functions below exist
+//   FORMAT_QUAD_RUN  how many products of quads may be summed up, see matmul_quads.glsl
 //
 //   uint format_tile_units(cols)                     16-byte units of a row tile
 //   format_head format_read_head(unit, row)         what the row needs once per step
@@ -14,6 +15,8 @@
 //   uint format_column(group, piece, plane)         first column of a plane, counted from the start of the step
 //   vec4 format_weights(group_data, piece_data, plane, pack)  4 weights, by the f32 operations that quant.h states
 //   uint format_integers(piece_data, plane, pack)   4 weights as signed 8-bit integers, without scale
+//   int64_t format_quad(piece_data, plane, half, odd)  4 weights of 8 bytes of a piece, 16 bits apart; only with
+//                                                   ACTIVATIONS_QUADS, and not in q8_0, whose products are too large
 //   float format_join(group_data, plane, x_scale, sum, total)  total + the value of an integer sum over a plane
 //
 // `unit` is the first 16-byte unit of a step of a row tile, `row` the row within the tile: quant/tile.h has the picture.
@@ -25,10 +28,26 @@ layout(binding = 0, std430) readonly buffer weight_word_buffer { uint weight_wor
 const uint tile_rows = QUANT_TILE_ROWS;
 const uint unit_bytes = QUANT_PIECE_ROW_BYTES;
 
+#if defined ACTIVATIONS_QUADS
+// The software driver reads by lane, whatever the width: fewer and wider reads.
+#extension GL_EXT_shader_explicit_arithmetic_types_int64 : require
+layout(binding = 0, std430) readonly buffer weight_long_buffer { u64vec2 weight_longs[]; };
+uvec4 read_piece(uint unit, uint row, uint piece)
+{
+    u64vec2 longs = weight_longs[unit + piece * tile_rows + row];
+    return uvec4(unpackUint2x32(longs.x), unpackUint2x32(longs.y));
+}
+
+uint64_t eight_bytes(uvec4 piece, uint half_piece)
+{
+    return packUint2x32(half_piece == 0u ? piece.xy : piece.zw);
+}
+#else
 uvec4 read_piece(uint unit, uint row, uint piece)
 {
     return weight_units[unit + piece * tile_rows + row];
 }
+#endif
 
 #if defined ACTIVATIONS_Q8
 layout(constant_id = 9) const bool fused_sums = true; // false: the same bits on drivers without fused multiply-add

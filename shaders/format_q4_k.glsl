@@ -5,6 +5,7 @@
 #define FORMAT_GROUPS 4u
 #define FORMAT_PLANES 2u
 #define FORMAT_PACKS 4u
+#define FORMAT_QUAD_RUN 4u
 #define FORMAT_QUANTISED
 #include "format_k.glsl"
 
@@ -30,6 +31,13 @@ uint format_integers(format_piece q, uint plane, uint pack)
 {
     return (q[pack] >> (4u * plane)) & 0x0f0f0f0fu;
 }
+
+#if defined ACTIVATIONS_QUADS
+int64_t format_quad(format_piece q, uint plane, uint half_piece, uint odd)
+{
+    return int64_t((eight_bytes(q, half_piece) >> (8u * odd + 4u * plane)) & 0x000f000f000f000ful);
+}
+#endif
 
 vec4 format_weights(format_group g, format_piece q, uint plane, uint pack)
 {

@@ -4,6 +4,7 @@
 #define FORMAT_GROUPS 4u
 #define FORMAT_PLANES 2u
 #define FORMAT_PACKS 4u
+#define FORMAT_QUAD_RUN 2u
 #define FORMAT_QUANTISED
 #include "format_k.glsl"
 
@@ -42,6 +43,15 @@ uint format_integers(format_piece p, uint plane, uint pack)
 {
     return ((p.low[pack] >> (4u * plane)) & 0x0f0f0f0fu) | (((p.high_bits[pack] >> plane) & 0x01010101u) << 4);
 }
+
+#if defined ACTIVATIONS_QUADS
+int64_t format_quad(format_piece p, uint plane, uint half_piece, uint odd)
+{
+    uint64_t low = (eight_bytes(p.low, half_piece) >> (8u * odd + 4u * plane)) & 0x000f000f000f000ful;
+    uint64_t high = (eight_bytes(p.high_bits, half_piece) >> (8u * odd + plane)) & 0x0001000100010001ul;
+    return int64_t(low | high << 4);
+}
+#endif
 
 vec4 format_weights(format_group g, format_piece p, uint plane, uint pack)
 {

@@ -6,6 +6,7 @@
 #define FORMAT_GROUPS 8u
 #define FORMAT_PLANES 2u
 #define FORMAT_PACKS 4u
+#define FORMAT_QUAD_RUN 2u
 #define FORMAT_QUANTISED
 
 struct format_head {
@@ -69,6 +70,15 @@ uint format_integers(format_piece p, uint plane, uint pack)
     uint high = (p.high_bits[pack] >> (4u * plane)) & 0x03030303u;
     return ((low | (high << 4) | 0x80808080u) - 0x20202020u) ^ 0x80808080u;
 }
+
+#if defined ACTIVATIONS_QUADS
+int64_t format_quad(format_piece p, uint plane, uint half_piece, uint odd)
+{
+    uint64_t low = (eight_bytes(p.low, half_piece) >> (8u * odd + 4u * plane)) & 0x000f000f000f000ful;
+    uint64_t high = (eight_bytes(p.high_bits, half_piece) >> (8u * odd + 4u * plane)) & 0x0003000300030003ul;
+    return int64_t(low | high << 4) - 0x0020002000200020l;
+}
+#endif
 
 vec4 format_weights(format_group g, format_piece p, uint plane, uint pack)
 {

@@ -1,4 +1,4 @@
-# One line per kernel module: sluice_shader(module source [DEFINES macro ...] [VARIANTS "id=value ..." ...]).
+# One line per kernel module: sluice_shader(module source [SOFTWARE] [DEFINES macro ...] [VARIANTS "id=value ..." ...]).
 # The module's name is also the name of its C constant (SHADER_<MODULE>), of its timer and of its debug label.
 
 sluice_shader(probe probe.comp)
@@ -8,6 +8,7 @@ sluice_shader(roof_dot roof_dot.comp VARIANTS "0=64 1=1" "0=256 1=1" "0=64 1=0")
 
 # Norms and mixture of experts
 sluice_shader(norm_rms norm_rms.comp)
+sluice_shader(norm_rms_q8 norm_rms.comp DEFINES QUANTISE)
 sluice_shader(gated_add gated_add.comp)
 sluice_shader(moe_route moe_route.comp)
 sluice_shader(moe_combine moe_combine.comp)
@@ -55,6 +56,10 @@ endforeach()
 foreach(format q8_0 q4_k q5_k q6_k)
   string(TOUPPER FORMAT_${format} define)
   sluice_shader(matmul_${format}_q8 matmul.comp DEFINES ${define} ACTIVATIONS_Q8 VARIANTS ${matmul_q8_variants})
+endforeach()
+foreach(format q4_k q5_k q6_k)
+  string(TOUPPER FORMAT_${format} define)
+  sluice_shader(matmul_${format}_quads matmul.comp SOFTWARE DEFINES ${define} ACTIVATIONS_Q8 ACTIVATIONS_QUADS)
 endforeach()
 # The same on matrix cores, as runtime/ops/coop_matmul.c chooses them. Constants: the shape, invocations, subgroups along
 # rows and columns, columns, matrices, row list, 8-bit x, row tiles, unrolled. Shapes: RDNA and NVIDIA, Intel B580, Intel A770; the

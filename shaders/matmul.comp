@@ -12,6 +12,9 @@
 // The columns are cut into push.slices slices, which are summed one by one in rising order of columns and then added in
 // order. slice_lanes = 1: a lane does all slices of its rows. Else one lane per slice, which puts more reads under way
 // when there are few rows and columns. The bits are the same, whatever the specialization.
+//
+// With ACTIVATIONS_QUADS a workgroup first puts x, prepared for plain integer multiplications, into shared memory, as many
+// slices at a time as fit (matmul_quads.glsl).
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
@@ -30,7 +33,9 @@ layout(constant_id = 4) const uint row_list = 0;       // MATMUL_DENSE ...
 layout(constant_id = 5) const bool integer_dot = true; // 8-bit x: use the dot product instruction
 layout(constant_id = 6) const bool unrolled = true;    // the pieces of a group, so that their loads go out together
 layout(constant_id = 7) const uint slice_lanes = 1;    // 1, or at least push.slices
-layout(constant_id = 8) const bool read_ahead = false; // touch the next weights: see runtime/ops/matmul_tune.c
+layout(constant_id = 8) const bool read_ahead = false; // touch the next weights: see runtime/ops/tuning.c
+
+// 9 is in format_common.glsl, 10 in matmul_quads.glsl
 
 const uint line_units = 4; // 64 bytes
 const bool grouped = row_list != uint(MATMUL_DENSE);
@@ -50,6 +55,7 @@ uint tile_row[rows_per_lane];        // a row's place in its tile
 uint unit0[matrices];                // first unit of the lane's tile
 uint unit[matrices];                 // first unit of its current step
 uint last_unit;                      // of the matrix
+uint row_steps;                      // of a row
 uint touched;                        // see touch_next()
 format_head head[matrices][rows_per_lane];
 format_group group_scales[matrices][rows_per_lane];
@@ -57,20 +63,27 @@ format_piece piece_data[matrices][rows_per_lane];
 float total[matrices][rows_per_lane][columns]; // of a slice
 float sum[matrices][rows_per_lane][columns];   // of all slices
 
-shared float slice_totals[slice_lanes * lanes * matrices * rows_per_lane * columns];
+// Lanes whose rows make up one tile.
+const uint tile_lanes = tile_rows / rows_per_lane;
 
-// The arithmetic: group_begin(), group_piece(column, group, piece), group_end(column, group).
-#if defined ACTIVATIONS_Q8
+// Invocations in the order of subgroups, so that compilers see that a subgroup has one slice: the address in x is then
+// the same for all its lanes.
+uint invocation()
+{
+    return slice_lanes == 1u ? gl_LocalInvocationIndex
+                             : gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID;
+}
+
+shared float slice_totals[slice_lanes == 1u ? 1u : slice_lanes * lanes * matrices * rows_per_lane * columns];
+
+// The arithmetic: STAGED, stage(first column, end), group_begin(), group_piece(column, group, piece), group_end(column, group).
+#if defined ACTIVATIONS_QUADS
+#include "matmul_quads.glsl"
+#elif defined ACTIVATIONS_Q8
 #include "matmul_q8.glsl"
 #else
 #include "matmul_f32.glsl"
 #endif
-
-void multiply_piece(uint column, uint group, uint piece)
-{
-    EACH_ROW piece_data[m][r] = format_read_piece(head[m][r], unit[m], tile_row[r], group, piece);
-    group_piece(column, group, piece);
-}
 
 // Reads a word of each cache line of the next step's weights, as far as they are this group's share.
 void touch_next(uint group)
@@ -89,10 +102,10 @@ void multiply_group(uint column, uint group, uint pieces)
     group_begin();
     if (unrolled) {
         [[unroll]] for (uint piece = 0; piece < pieces; piece++)
-            multiply_piece(column, group, piece);
+            group_piece(column, group, piece);
     } else {
         [[dont_unroll]] for (uint piece = 0; piece < pieces; piece++)
-            multiply_piece(column, group, piece);
+            group_piece(column, group, piece);
     }
     group_end(column, group);
 }
@@ -113,12 +126,10 @@ void multiply_steps(uint begin, uint end)
     }
 }
 
-// Invocations in the order of subgroups, so that compilers see that a subgroup has one slice: the address in x is then
-// the same for all its lanes.
-uint invocation()
+// The first of the steps of a slice.
+uint slice_step(uint slice)
 {
-    return slice_lanes == 1u ? gl_LocalInvocationIndex
-                             : gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID;
+    return row_steps * slice / push.slices;
 }
 
 uint my_slice()
@@ -128,13 +139,26 @@ uint my_slice()
     return gl_SubgroupSize > lanes ? invocation() / lanes : gl_SubgroupID * gl_SubgroupSize / lanes;
 }
 
+void multiply_slices(uint begin, uint end)
+{
+    for (uint slice = begin; slice < end; slice += slice_lanes) {
+        multiply_steps(slice_step(slice), slice_step(slice + 1u));
+        EACH_ROW EACH_COLUMN sum[m][r][c] += total[m][r][c];
+    }
+}
+
 void multiply()
 {
-    uint steps = (push.cols + FORMAT_STEP_COLS - 1u) / FORMAT_STEP_COLS;
+    row_steps = (push.cols + FORMAT_STEP_COLS - 1u) / FORMAT_STEP_COLS;
     EACH_ROW EACH_COLUMN sum[m][r][c] = 0.0;
-    for (uint slice = my_slice(); slice < push.slices; slice += slice_lanes) {
-        multiply_steps(steps * slice / push.slices, steps * (slice + 1u) / push.slices);
-        EACH_ROW EACH_COLUMN sum[m][r][c] += total[m][r][c];
+    if (!STAGED) {
+        multiply_slices(my_slice(), push.slices);
+        return;
+    }
+    for (uint slice = 0; slice < push.slices; slice += push.stage_slices) {
+        uint end = min(slice + push.stage_slices, push.slices);
+        stage(slice_step(slice) * FORMAT_STEP_COLS, slice_step(end) * FORMAT_STEP_COLS);
+        multiply_slices(slice, end);
     }
 }
 
@@ -154,9 +178,6 @@ void join_slices()
         for (uint slice = 1; slice < push.slices; slice++)
             EACH_ROW EACH_COLUMN sum[m][r][c] += slice_totals[slice_place(slice, m, r, c)];
 }
-
-// Lanes whose rows make up one tile.
-const uint tile_lanes = tile_rows / rows_per_lane;
 
 // The lane's tile. Where a subgroup has only one, compilers shall see that: addresses are then the same for all lanes.
 uint tile_of()

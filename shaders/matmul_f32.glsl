@@ -22,8 +22,14 @@ void add_pack(uint pack_index, uint plane, uint pack)
     }
 }
 
+const bool STAGED = false;
+void stage(uint begin, uint end)
+{
+}
+
 void group_piece(uint column, uint group, uint piece)
 {
+    EACH_ROW piece_data[m][r] = format_read_piece(head[m][r], unit[m], tile_row[r], group, piece);
     [[unroll]] for (uint plane = 0; plane < FORMAT_PLANES; plane++)
         [[unroll]] for (uint pack = 0; pack < FORMAT_PACKS; pack++)
             add_pack((column + format_column(group, piece, plane)) / 4u + pack, plane, pack);

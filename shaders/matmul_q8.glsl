@@ -22,6 +22,11 @@ int dot_bytes(int a, int b)
            byte_of(a, 3) * byte_of(b, 3);
 }
 
+const bool STAGED = false;
+void stage(uint begin, uint end)
+{
+}
+
 void group_begin()
 {
     [[unroll]] for (uint plane = 0; plane < FORMAT_PLANES; plane++)
@@ -42,6 +47,7 @@ void add_plane(uint x_index, uint plane)
 
 void group_piece(uint column, uint group, uint piece)
 {
+    EACH_ROW piece_data[m][r] = format_read_piece(head[m][r], unit[m], tile_row[r], group, piece);
     [[unroll]] for (uint plane = 0; plane < FORMAT_PLANES; plane++)
         add_plane((column + format_column(group, piece, plane)) / 16u, plane);
 }

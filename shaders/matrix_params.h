@@ -25,6 +25,7 @@ struct matmul_push {
     uint accumulate; // 1: y += instead of y =
     uint slot_units; // grouped: 16-byte units from slot to slot
     uint slot_unit0; // grouped: units from a slot's start to the weights
+    uint stage_slices; // slices whose part of x is in shared memory at a time (only kernels that stage)
 };
 
 // quantize_q8.comp

@@ -34,6 +34,7 @@ enum { FLOAT16 = 9, VULKAN_MEMORY_MODEL = 5345, COOPERATIVE_MATRIX = 6022 }; // 
 // What modules may use; each needs its feature to be required in runtime/gpu/device_caps.c.
 static const uint32_t capabilities_allowed[] = {
     1,    // Shader
+    11,   // Int64: only the kernels for drivers that have it, see runtime/ops/tuning.c
     61,   // GroupNonUniform: subgroup numbers, which every Vulkan 1.1 device has in compute shaders
     6018, // DotProductInput4x8BitPacked
     6019, // DotProduct

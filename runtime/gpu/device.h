@@ -39,6 +39,7 @@ struct gpu_caps {
     uint32_t driver_version;
     bool is_software;            // a CPU implementation such as llvmpipe
     bool integrated;             // shares memory with the host
+    bool has_int64;              // shaders may use 64-bit integers
     bool can_import;             // anonymous host memory can be imported (VK_EXT_external_memory_host)
     uint64_t import_alignment;   // bytes; of address and size
     uint64_t max_buffer_bytes;   // largest buffer that is also bindable as a whole

@@ -19,6 +19,7 @@ static const struct feature {
     }
     FEATURE(v12.timelineSemaphore, true),       // ticks
     FEATURE(dot.shaderIntegerDotProduct, true), // 8-bit activations against quantised weights
+    FEATURE(core.features.shaderInt64, false),  // the same on software drivers
     FEATURE(v12.shaderFloat16, false),          // these five for matrix cores
     FEATURE(v12.vulkanMemoryModel, false),
     FEATURE(subgroup.subgroupSizeControl, false),
@@ -255,6 +256,7 @@ void device_caps_fill(struct gpu_caps *caps, VkInstance instance, VkPhysicalDevi
     caps->driver_version = p.core.properties.driverVersion;
     caps->is_software = p.core.properties.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU;
     caps->integrated = p.core.properties.deviceType == VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU || caps->is_software;
+    caps->has_int64 = support->features.core.features.shaderInt64;
     caps->can_import =
         support->extensions[EXTENSION_EXTERNAL_MEMORY_HOST] && !options->no_import && import_works(physical);
     caps->import_alignment = caps->can_import ? p.import.minImportedHostPointerAlignment : 0;

@@ -185,26 +185,47 @@ struct row_span {
     uint32_t first, last; // rows
 };
 
-// Tiles of the span's experts that lie in `slab`. Returns how many, and the most rows one has.
-static uint32_t build_tiles(const struct group *g, const struct routing *r, const struct row_span *span, uint32_t row0,
-                            uint32_t slab, struct moe_tile *tiles, uint32_t *tile_rows)
+// Cuts one expert's rows [row, end) into tiles and writes those of least..most rows. Returns how many; counts them.
+static uint32_t add_tiles(uint32_t slot, uint32_t row, uint32_t end, uint32_t row0, uint32_t least, uint32_t most,
+                          struct moe_tile *tiles, uint32_t *counts)
 {
     uint32_t count = 0;
-    *tile_rows = 0;
-    for (uint32_t i = span->begin; i < span->end; i++) {
-        if (g->places[i].slab != slab)
+    for (uint32_t rows; row < end; row += rows) {
+        rows = end - row < MOE_TILE_ROWS ? end - row : MOE_TILE_ROWS;
+        if (rows < least || rows > most)
             continue;
-        uint32_t expert = g->experts[g->places[i].index], end = r->expert_row[expert + 1];
-        for (uint32_t row = r->expert_row[expert]; row < end; row += MOE_TILE_ROWS) {
-            uint32_t rows = end - row < MOE_TILE_ROWS ? end - row : MOE_TILE_ROWS;
-            if (tiles)
-                tiles[count] = (struct moe_tile){.slot = g->places[i].slot, .row = row - row0, .row_count = rows};
-            count++;
-            if (rows > *tile_rows)
-                *tile_rows = rows;
-        }
+        tiles[count++] = (struct moe_tile){.slot = slot, .row = row - row0, .row_count = rows};
+        counts[rows - 1]++;
     }
     return count;
+}
+
+// Upper bound of the tiles of the span's experts that lie in `slab`.
+static uint32_t tiles_max(const struct group *g, const struct routing *r, const struct row_span *span, uint32_t slab)
+{
+    uint32_t count = 0;
+    for (uint32_t i = span->begin; i < span->end; i++) {
+        uint32_t expert = g->experts[g->places[i].index];
+        uint32_t rows = r->expert_row[expert + 1] - r->expert_row[expert];
+        if (g->places[i].slab == slab)
+            count += (rows + MOE_TILE_ROWS - 1) / MOE_TILE_ROWS;
+    }
+    return count;
+}
+
+// The tiles of the span's experts that lie in `slab`, sorted by their rows or expert by expert.
+static void build_tiles(const struct group *g, const struct routing *r, const struct row_span *span, uint32_t row0,
+                        uint32_t slab, struct moe_tile *tiles, uint32_t *counts)
+{
+    bool sorted = op_moe_sorts_tiles(g->pass->engine->ops);
+    memset(counts, 0, MOE_TILE_ROWS * sizeof *counts);
+    for (uint32_t rows = sorted ? 1 : MOE_TILE_ROWS; rows <= MOE_TILE_ROWS; rows++)
+        for (uint32_t i = span->begin; i < span->end; i++) {
+            uint32_t expert = g->experts[g->places[i].index];
+            if (g->places[i].slab == slab)
+                tiles += add_tiles(g->places[i].slot, r->expert_row[expert], r->expert_row[expert + 1], row0,
+                                   sorted ? rows : 1, rows, tiles, counts);
+        }
 }
 
 // Records the span's rows: results in scratch.y, rows counted from row0.
@@ -218,30 +239,25 @@ static void record_span(struct group *g, struct list_room *room, uint32_t block,
     memcpy(tokens, &r->row_token[row0], row_count * 4ull);
     struct activations act = activations_rows(&e->scratch.act, row_count);
     uint32_t slab_count = pager_slab_count(e->pager);
-    struct {
-        struct gpu_range tiles;
-        uint32_t count, rows;
-    } lists[GROUP_MAX]; // at most one slab per place
+    struct moe_tiles lists[GROUP_MAX]; // at most one slab per place
     uint32_t slabs[GROUP_MAX], used = 0;
     for (uint32_t slab = 0; slab < slab_count; slab++) {
-        uint32_t rows, count = build_tiles(g, r, span, row0, slab, NULL, &rows);
+        uint32_t count = tiles_max(g, r, span, slab);
         if (count == 0)
             continue;
-        struct moe_tile *tiles = take_list(room, count * sizeof *tiles, &lists[used].tiles);
-        build_tiles(g, r, span, row0, slab, tiles, &rows);
-        lists[used].count = count;
-        lists[used].rows = rows;
+        struct moe_tile *tiles = take_list(room, count * sizeof *tiles, &lists[used].range);
+        build_tiles(g, r, span, row0, slab, tiles, lists[used].counts);
         slabs[used++] = slab;
     }
     struct activations x = e->scratch.blocks[block].x;
     for (uint32_t i = 0; i < used; i++) {
         struct moe_slab slab = pager_slab(e->pager, g->layer, slabs[i]);
-        op_moe_gate_up(e->ops, g->cmd, &slab, lists[i].tiles, lists[i].count, lists[i].rows, row_token, &x, &act);
+        op_moe_gate_up(e->ops, g->cmd, &slab, &lists[i], row_token, &x, &act);
     }
     op_quantize_q8(e->ops, g->cmd, &act);
     for (uint32_t i = 0; i < used; i++) {
         struct moe_slab slab = pager_slab(e->pager, g->layer, slabs[i]);
-        op_moe_down(e->ops, g->cmd, &slab, lists[i].tiles, lists[i].count, lists[i].rows, &act, e->scratch.y);
+        op_moe_down(e->ops, g->cmd, &slab, &lists[i], &act, e->scratch.y);
     }
 }
 

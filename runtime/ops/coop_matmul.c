@@ -69,12 +69,29 @@ static void dispatch_blocks(struct ops *ops, struct gpu_command *cmd, const stru
     }
 }
 
+static uint32_t tile_count(const struct moe_tiles *tiles)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < MOE_TILE_ROWS; i++)
+        count += tiles->counts[i];
+    return count;
+}
+
+// Of the largest tile.
+static uint32_t tile_rows(const struct moe_tiles *tiles)
+{
+    uint32_t rows = MOE_TILE_ROWS;
+    while (rows > 1 && tiles->counts[rows - 1] == 0)
+        rows--;
+    return rows;
+}
+
 void coop_multiply(struct ops *ops, struct gpu_command *cmd, const struct matmul_job *job)
 {
     const struct gpu_matrix_shape *shape = &ops->caps->matrix_shape;
     bool q8 = job->x->q8.bytes != 0 && !quant_format_get(job->type)->is_float;
     bool grouped = job->row_list != MATMUL_DENSE;
-    uint32_t rows_of_x = grouped ? job->tile_rows : job->x->n;
+    uint32_t rows_of_x = grouped ? tile_rows(job->tiles) : job->x->n;
     uint32_t columns = choose_columns(shape, grouped && rows_of_x == MATMUL_TILE_ROWS ? COLUMNS_MERGED : rows_of_x);
     uint32_t matrices = job->pair ? 2 : 1;
     struct grid grid = choose_grid(ops->caps, columns);
@@ -84,7 +101,7 @@ void coop_multiply(struct ops *ops, struct gpu_command *cmd, const struct matmul
     struct gpu_range ranges[] = {job->weights,
                                  x,
                                  job->y,
-                                 grouped ? job->tiles : x,
+                                 grouped ? job->tiles->range : x,
                                  job->row_list == MATMUL_INDIRECT ? job->row_token : x,
                                  q8 ? job->x->q8_scales : x};
     struct ops_dispatch dispatch = {
@@ -98,5 +115,5 @@ void coop_multiply(struct ops *ops, struct gpu_command *cmd, const struct matmul
         .groups_z = grouped ? column_blocks : 1,
     };
     CHECK(dispatch.groups_x <= ops->caps->max_groups_x && dispatch.groups_z <= ops->caps->max_groups_z);
-    dispatch_blocks(ops, cmd, job, &dispatch, grouped ? job->tile_count : column_blocks);
+    dispatch_blocks(ops, cmd, job, &dispatch, grouped ? tile_count(job->tiles) : column_blocks);
 }

@@ -14,6 +14,11 @@ static const enum shader_id shaders_q8[QUANT_TYPE_COUNT] = {
     [QUANT_Q5_K] = SHADER_MATMUL_Q5_K_Q8,
     [QUANT_Q6_K] = SHADER_MATMUL_Q6_K_Q8,
 };
+static const enum shader_id shaders_quads[QUANT_TYPE_COUNT] = {
+    [QUANT_Q4_K] = SHADER_MATMUL_Q4_K_QUADS,
+    [QUANT_Q5_K] = SHADER_MATMUL_Q5_K_QUADS,
+    [QUANT_Q6_K] = SHADER_MATMUL_Q6_K_QUADS,
+};
 
 enum { FLOAT_STEP_COLS = 64 }; // of the kernels, see format_float.glsl; for the other formats it is the layout's step
 
@@ -31,11 +36,16 @@ static uint32_t choose_columns(const uint32_t *choices, uint32_t count)
     return best;
 }
 
+static uint32_t count_steps(enum quant_type type, uint32_t cols)
+{
+    uint32_t step_cols = quant_format_get(type)->is_float ? (uint32_t)FLOAT_STEP_COLS : quant_tile_step_cols(type);
+    return ops_divide_up(cols, step_cols);
+}
+
 // By the shape alone, because it decides the order of the sum.
 static uint32_t choose_slices(enum quant_type type, uint32_t cols)
 {
-    uint32_t step_cols = quant_format_get(type)->is_float ? (uint32_t)FLOAT_STEP_COLS : quant_tile_step_cols(type);
-    return ops_min(ops_divide_up(cols, step_cols), MATMUL_SLICES_MAX);
+    return ops_min(count_steps(type, cols), MATMUL_SLICES_MAX);
 }
 
 // The power of two from `slices` on, if there are few columns.
@@ -45,6 +55,18 @@ static uint32_t choose_slice_lanes(const struct matmul_tuning *tuning, uint32_t 
     while (columns <= tuning->slice_columns_max && lanes < slices)
         lanes *= 2;
     return lanes;
+}
+
+// How many slices of `columns` rows of x fit into shared memory beside each other, see stage_columns in
+// matmul_quads.glsl. 0: there is no such kernel.
+static uint32_t choose_stage_slices(const struct matmul_tuning *tuning, const struct matmul_job *job, uint32_t columns)
+{
+    bool is_k = job->type == QUANT_Q4_K || job->type == QUANT_Q5_K || job->type == QUANT_Q6_K;
+    if (!is_k || !uses_q8(job->type, job->x))
+        return 0;
+    uint32_t slices = choose_slices(job->type, job->push.cols);
+    uint32_t slice_steps = ops_divide_up(count_steps(job->type, job->push.cols), slices);
+    return tuning->stage_words / columns / 9 * 32 / (slice_steps * quant_tile_step_cols(job->type));
 }
 
 static void check_shape(const struct matmul_job *job, bool q8)
@@ -59,49 +81,101 @@ static void check_shape(const struct matmul_job *job, bool q8)
     CHECK((uint64_t)job->x->n * cols / 4 <= UINT32_MAX);
 }
 
-static void dispatch_blocks(struct ops *ops, struct gpu_command *cmd, const struct matmul_job *job,
-                            struct ops_dispatch *dispatch, uint32_t blocks)
+// `count` blocks from `first` on, in grids that the device allows.
+static void dispatch_blocks(struct ops *ops, struct gpu_command *cmd, struct matmul_push push,
+                            struct ops_dispatch *dispatch, uint32_t first, uint32_t count)
 {
-    struct matmul_push push = job->push;
-    push.slices = choose_slices(job->type, push.cols);
     dispatch->push = &push;
     dispatch->push_bytes = sizeof push;
-    for (push.block0 = 0; push.block0 < blocks; push.block0 += dispatch->groups_y) {
-        dispatch->groups_y = ops_min(blocks - push.block0, ops->caps->max_groups_y);
+    for (push.block0 = first; push.block0 < first + count; push.block0 += dispatch->groups_y) {
+        dispatch->groups_y = ops_min(first + count - push.block0, ops->caps->max_groups_y);
         ops_dispatch(ops, cmd, dispatch);
     }
 }
 
-void matmul_job_dispatch(struct ops *ops, struct gpu_command *cmd, const struct matmul_job *job)
+static const uint32_t *column_choices(const struct ops *ops, const struct matmul_job *job)
+{
+    return ops->tuning.matmul.columns[uses_q8(job->type, job->x)][job->pair];
+}
+
+// The kernel that takes `columns` rows of x at once, for `count` blocks from `first` on; grouped: of the list's tiles,
+// with column_blocks times as many rows at most, else those are the blocks.
+static void dispatch_columns(struct ops *ops, struct gpu_command *cmd, const struct matmul_job *job, uint32_t columns,
+                             uint32_t column_blocks, uint32_t first, uint32_t count)
 {
     const struct matmul_tuning *tuning = &ops->tuning.matmul;
-    bool q8 = uses_q8(job->type, job->x);
-    check_shape(job, q8);
+    bool q8 = uses_q8(job->type, job->x), grouped = job->row_list != MATMUL_DENSE;
+    struct matmul_push push = job->push;
+    push.slices = choose_slices(job->type, push.cols);
+    push.stage_slices = choose_stage_slices(tuning, job, columns);
+    bool staged = push.stage_slices > 0;
+    bool wide = staged && push.rows >= tuning->stage_lanes * tuning->rows_per_lane;
+    uint32_t lanes = wide ? tuning->stage_lanes : tuning->lanes;
+    struct gpu_range x = q8 ? job->x->q8 : job->x->f32;
+    // A dense kernel does not look at the lists, but they must be bound to something.
+    struct gpu_range ranges[] = {job->weights,
+                                 x,
+                                 job->y,
+                                 grouped ? job->tiles->range : x,
+                                 job->row_list == MATMUL_INDIRECT ? job->row_token : x,
+                                 job->x->q8_scales};
+    struct ops_dispatch dispatch = {
+        .shader = staged ? shaders_quads[job->type]
+                  : q8   ? shaders_q8[job->type]
+                         : shaders_f32[job->type],
+        .constants = {lanes, tuning->rows_per_lane, columns, job->pair ? 2 : 1, job->row_list, tuning->integer_dot,
+                      tuning->unrolled || staged, staged ? 1 : choose_slice_lanes(tuning, push.slices, columns),
+                      tuning->read_ahead, !ops->caps->is_software, tuning->stage_words},
+        .constant_count = staged ? 11
+                          : q8   ? 10
+                                 : 9,
+        .ranges = ranges,
+        .range_count = q8 ? 6 : 5,
+        .groups_x = ops_divide_up(push.rows, lanes * tuning->rows_per_lane),
+        .groups_z = grouped ? column_blocks : 1,
+    };
+    CHECK(dispatch.groups_x <= ops->caps->max_groups_x);
+    dispatch_blocks(ops, cmd, push, &dispatch, first, count);
+}
+
+// Tiles first .. first + count - 1 of the list, none of which has more than `rows` rows.
+static void dispatch_tiles(struct ops *ops, struct gpu_command *cmd, const struct matmul_job *job, uint32_t rows,
+                           uint32_t first, uint32_t count)
+{
+    uint32_t columns = choose_columns(column_choices(ops, job), rows);
+    if (count)
+        dispatch_columns(ops, cmd, job, columns, ops_divide_up(rows, columns), first, count);
+}
+
+static void dispatch_list(struct ops *ops, struct gpu_command *cmd, const struct matmul_job *job)
+{
+    const uint32_t *choices = column_choices(ops, job);
+    uint32_t first = 0, count = 0, most = 0;
+    for (uint32_t rows = 1; rows <= MOE_TILE_ROWS; rows++) {
+        uint32_t more = job->tiles->counts[rows - 1];
+        bool other = choose_columns(choices, rows) != choose_columns(choices, most);
+        if (more && other && ops->tuning.matmul.split_tiles) {
+            dispatch_tiles(ops, cmd, job, most, first, count);
+            first += count;
+            count = 0;
+        }
+        count += more;
+        most = more ? rows : most;
+    }
+    dispatch_tiles(ops, cmd, job, most, first, count);
+}
+
+void matmul_job_dispatch(struct ops *ops, struct gpu_command *cmd, const struct matmul_job *job)
+{
+    check_shape(job, uses_q8(job->type, job->x));
     if (coop_multiplies(ops, job)) {
         coop_multiply(ops, cmd, job);
         return;
     }
-    bool grouped = job->row_list != MATMUL_DENSE;
-    uint32_t rows_of_x = grouped ? job->tile_rows : job->x->n;
-    uint32_t columns = choose_columns(tuning->columns[q8][job->pair], rows_of_x);
-    uint32_t column_blocks = ops_divide_up(rows_of_x, columns);
-    struct gpu_range x = q8 ? job->x->q8 : job->x->f32;
-    // A dense kernel does not look at the lists, but they must be bound to something.
-    struct gpu_range ranges[] = {
-        job->weights,     x, job->y, grouped ? job->tiles : x, job->row_list == MATMUL_INDIRECT ? job->row_token : x,
-        job->x->q8_scales};
-    struct ops_dispatch dispatch = {
-        .shader = q8 ? shaders_q8[job->type] : shaders_f32[job->type],
-        .constants = {tuning->lanes, tuning->rows_per_lane, columns, job->pair ? 2 : 1, job->row_list,
-                      tuning->integer_dot, tuning->unrolled,
-                      choose_slice_lanes(tuning, choose_slices(job->type, job->push.cols), columns), tuning->read_ahead,
-                      !ops->caps->is_software},
-        .constant_count = q8 ? 10 : 9,
-        .ranges = ranges,
-        .range_count = q8 ? 6 : 5,
-        .groups_x = ops_divide_up(job->push.rows, tuning->lanes * tuning->rows_per_lane),
-        .groups_z = grouped ? column_blocks : 1,
-    };
-    CHECK(dispatch.groups_x <= ops->caps->max_groups_x);
-    dispatch_blocks(ops, cmd, job, &dispatch, grouped ? job->tile_count : column_blocks);
+    if (job->row_list != MATMUL_DENSE) {
+        dispatch_list(ops, cmd, job);
+        return;
+    }
+    uint32_t columns = choose_columns(column_choices(ops, job), job->x->n);
+    dispatch_columns(ops, cmd, job, columns, 0, 0, ops_divide_up(job->x->n, columns));
 }

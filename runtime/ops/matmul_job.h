@@ -11,10 +11,10 @@ struct matmul_job {
     bool pair;         // gate and up tiles in turns, SwiGLU
     uint32_t row_list; // MATMUL_DENSE, MATMUL_GROUPED or MATMUL_INDIRECT
     struct gpu_range weights, y;
-    struct gpu_range tiles, row_token; // grouped, indirect
-    const struct activations *x;       // its 8-bit form is used when it is there and `type` is quantised
-    uint32_t tile_count, tile_rows;    // not dense: tiles, and the most rows that one of them has
-    struct matmul_push push;           // all but slices and block0
+    const struct moe_tiles *tiles; // grouped
+    struct gpu_range row_token;    // indirect
+    const struct activations *x;   // its 8-bit form is used when it is there and `type` is quantised
+    struct matmul_push push;       // all but slices, block0 and stage_slices
 };
 
 void matmul_job_dispatch(struct ops *ops, struct gpu_command *cmd, const struct matmul_job *job);

@@ -4,30 +4,32 @@
 _Static_assert((int)MOE_TILE_ROWS == MATMUL_TILE_ROWS, "kernels and lists agree");
 
 // The slab's slots as 16-byte units, and the list of tiles; the shape is filled in by the caller.
-static struct matmul_job moe_job(const struct moe_slab *slab, struct gpu_range tiles, uint32_t tile_count,
-                                 uint32_t tile_rows)
+static struct matmul_job moe_job(const struct moe_slab *slab, const struct moe_tiles *tiles)
 {
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < MOE_TILE_ROWS; i++)
+        count += tiles->counts[i];
     CHECK(slab->slot_bytes % 16 == 0 && slab->down_offset % 16 == 0 && slab->range.bytes / 16 <= UINT32_MAX);
-    CHECK(tile_rows > 0 && tile_rows <= MOE_TILE_ROWS);
-    CHECK(tiles.bytes >= (uint64_t)tile_count * sizeof(struct moe_tile));
+    CHECK(tiles->range.bytes >= count * sizeof(struct moe_tile));
     return (struct matmul_job){.row_list = MATMUL_GROUPED,
                                .weights = slab->range,
                                .tiles = tiles,
-                               .tile_count = tile_count,
-                               .tile_rows = tile_rows,
                                .push = {.slot_units = slab->slot_bytes / 16}};
 }
 
-void op_moe_gate_up(struct ops *ops, struct gpu_command *cmd, const struct moe_slab *slab, struct gpu_range tiles,
-                    uint32_t tile_count, uint32_t tile_rows, struct gpu_range row_token, const struct activations *x,
+bool op_moe_sorts_tiles(const struct ops *ops)
+{
+    return ops->tuning.matmul.split_tiles;
+}
+
+void op_moe_gate_up(struct ops *ops, struct gpu_command *cmd, const struct moe_slab *slab,
+                    const struct moe_tiles *tiles, struct gpu_range row_token, const struct activations *x,
                     const struct activations *act)
 {
-    if (tile_count == 0)
-        return;
     CHECK(act->cols == slab->inter && act->f32.bytes >= 4ull * act->n * act->cols);
     CHECK(row_token.bytes >= 4ull * act->n);
     CHECK(2 * quant_tile_bytes(slab->gate_up_type, slab->inter, slab->hidden) <= slab->down_offset);
-    struct matmul_job job = moe_job(slab, tiles, tile_count, tile_rows);
+    struct matmul_job job = moe_job(slab, tiles);
     job.type = slab->gate_up_type;
     job.pair = true;
     job.row_list = MATMUL_INDIRECT;
@@ -40,14 +42,12 @@ void op_moe_gate_up(struct ops *ops, struct gpu_command *cmd, const struct moe_s
     matmul_job_dispatch(ops, cmd, &job);
 }
 
-void op_moe_down(struct ops *ops, struct gpu_command *cmd, const struct moe_slab *slab, struct gpu_range tiles,
-                 uint32_t tile_count, uint32_t tile_rows, const struct activations *act, struct gpu_range y)
+void op_moe_down(struct ops *ops, struct gpu_command *cmd, const struct moe_slab *slab, const struct moe_tiles *tiles,
+                 const struct activations *act, struct gpu_range y)
 {
-    if (tile_count == 0)
-        return;
     CHECK(y.bytes >= 4ull * act->n * slab->hidden);
     CHECK(slab->down_offset + quant_tile_bytes(slab->down_type, slab->hidden, slab->inter) <= slab->slot_bytes);
-    struct matmul_job job = moe_job(slab, tiles, tile_count, tile_rows);
+    struct matmul_job job = moe_job(slab, tiles);
     job.type = slab->down_type;
     job.x = act;
     job.y = y;

@@ -9,18 +9,19 @@ void op_norm_rms(struct ops *ops, struct gpu_command *cmd, struct gpu_range x, s
     uint64_t bytes = 4ull * y->n * y->cols;
     CHECK(y->cols > 0 && y->cols % 4 == 0 && y->n <= ops->caps->max_groups_x);
     CHECK(x.bytes >= bytes && y->f32.bytes >= bytes && w.bytes >= 4ull * y->cols);
+    bool q8 = y->q8.bytes != 0;
+    CHECK(!q8 || (y->cols % 32 == 0 && y->q8.bytes >= bytes / 4 && y->q8_scales.bytes >= bytes / 16));
     struct norm_push push = {.cols = y->cols, .eps = eps};
-    struct gpu_range ranges[] = {x, w, y->f32};
+    struct gpu_range ranges[] = {x, w, y->f32, y->q8, y->q8_scales};
     ops_dispatch(ops, cmd,
-                 &(struct ops_dispatch){.shader = SHADER_NORM_RMS,
+                 &(struct ops_dispatch){.shader = q8 ? SHADER_NORM_RMS_Q8 : SHADER_NORM_RMS,
                                         .ranges = ranges,
-                                        .range_count = 3,
+                                        .range_count = q8 ? 5 : 3,
                                         .push = &push,
                                         .push_bytes = sizeof push,
                                         .groups_x = y->n,
                                         .groups_y = 1,
                                         .groups_z = 1});
-    op_quantize_q8(ops, cmd, y);
 }
 
 void op_gated_add(struct ops *ops, struct gpu_command *cmd, struct gpu_range y, struct gpu_range gate,

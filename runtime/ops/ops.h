@@ -104,16 +104,24 @@ struct moe_tile {
     uint32_t pad;
 };
 
+// A list of tiles. Where op_moe_sorts_tiles, sorted by rising row_count, because tiles of few and of many rows go to
+// different kernels; else expert by expert, because kernels may take neighbouring tiles of one expert together.
+struct moe_tiles {
+    struct gpu_range range;         // struct moe_tile [sum of counts]
+    uint32_t counts[MOE_TILE_ROWS]; // counts[i] tiles have i + 1 rows
+};
+
+bool op_moe_sorts_tiles(const struct ops *ops);
+
 // act[r, inter] = silu(gate_e x) * (up_e x) with x = row row_token[r] of x and e the expert of r's tile, for all rows
-// of `tile_count` tiles, none of which has more than `tile_rows` rows (chooses the kernel's variant, not the result).
-// tiles: struct moe_tile [tile_count]; row_token u32 [rows]. Fills act->f32 only: op_quantize_q8 follows where wanted.
-void op_moe_gate_up(struct ops *ops, struct gpu_command *cmd, const struct moe_slab *slab, struct gpu_range tiles,
-                    uint32_t tile_count, uint32_t tile_rows, struct gpu_range row_token, const struct activations *x,
+// of the tiles. row_token u32 [rows]. Fills act->f32 only: op_quantize_q8 follows where wanted.
+void op_moe_gate_up(struct ops *ops, struct gpu_command *cmd, const struct moe_slab *slab,
+                    const struct moe_tiles *tiles, struct gpu_range row_token, const struct activations *x,
                     const struct activations *act);
 
 // y[r, hidden] = down_e act[r, :] for the same tiles.
-void op_moe_down(struct ops *ops, struct gpu_command *cmd, const struct moe_slab *slab, struct gpu_range tiles,
-                 uint32_t tile_count, uint32_t tile_rows, const struct activations *act, struct gpu_range y);
+void op_moe_down(struct ops *ops, struct gpu_command *cmd, const struct moe_slab *slab, const struct moe_tiles *tiles,
+                 const struct activations *act, struct gpu_range y);
 
 // h[t, :] += sum over t's picks p, in the order given, of weight[t, p] * y[row[t, p] - row0, :], taking only picks with
 // row0 <= row < row0 + row_count. row u32 [n, top_k] (sorted by rising expert by the caller, so that the order of the

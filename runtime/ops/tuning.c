@@ -4,16 +4,22 @@
 
 #include "runtime/base/check.h"
 
+enum { STAGE_WORDS = 4000 };
+
 // A software driver runs 8 lanes at a time and pays about as much for reading one value of x as for dozens of
 // multiplications, so there each lane takes several rows; it also compiles long stretches of code slowly and badly, so
-// loops stay rolled, variants few and columns at most 4. GPUs read x through the scalar or constant path and want all
-// their lanes on different rows. With 8 columns in f32 AMD's compiler runs out of scalar registers, and with 8 of a pair
-// Intel's out of all.
+// loops stay rolled and variants few. Kernels with quads (32 KiB of shared memory less some) have many lanes that share
+// the work of preparing x. GPUs read x through the scalar or constant path and want all their lanes on different rows.
+// With 8 columns in f32 AMD's compiler runs out of scalar registers, and with 8 of a pair Intel's out of all.
 static struct matmul_tuning matmul_default(const struct gpu_caps *caps)
 {
     if (caps->is_software)
-        return (struct matmul_tuning){
-            .lanes = 8, .rows_per_lane = 4, .columns = {{{1, 4}, {1, 2}}, {{1, 2, 4}, {1, 2, 4}}}};
+        return (struct matmul_tuning){.lanes = 8,
+                                      .rows_per_lane = 4,
+                                      .columns = {{{1, 4}, {1, 2}}, {{1, 2, 3, 4, 8}, {1, 2, 3, 4, 8}}},
+                                      .split_tiles = true,
+                                      .stage_words = caps->has_int64 ? STAGE_WORDS : 0,
+                                      .stage_lanes = 64};
     uint32_t lanes = caps->subgroup_size > 32 ? 64 : 32;
     bool slices_fit = lanes * MATMUL_SLICES_MAX <= caps->max_invocations;
     return (struct matmul_tuning){.lanes = lanes,
@@ -53,13 +59,15 @@ const char *tuning_path_name(uint32_t path)
 {
     return path == TUNING_PATH_INTEGER_DOT ? "integer dot products"
            : path == TUNING_PATH_SLICES    ? "sums in slices"
+           : path == TUNING_PATH_QUADS     ? "products of 64-bit integers"
                                            : "products on matrix cores";
 }
 
 uint32_t tuning_paths(const struct tuning *t)
 {
     return (t->matmul.integer_dot ? TUNING_PATH_INTEGER_DOT : 0u) |
-           (t->matmul.slice_columns_max ? TUNING_PATH_SLICES : 0u) | (t->matrix_cores ? TUNING_PATH_MATRIX_CORES : 0u);
+           (t->matmul.slice_columns_max ? TUNING_PATH_SLICES : 0u) | (t->matrix_cores ? TUNING_PATH_MATRIX_CORES : 0u) |
+           (t->matmul.stage_words ? TUNING_PATH_QUADS : 0u);
 }
 
 void tuning_without(struct tuning *t, uint32_t mask)
@@ -70,6 +78,8 @@ void tuning_without(struct tuning *t, uint32_t mask)
         t->matmul.slice_columns_max = 0;
     if (mask & TUNING_PATH_MATRIX_CORES)
         t->matrix_cores = false;
+    if (mask & TUNING_PATH_QUADS)
+        t->matmul.stage_words = 0;
 }
 
 bool tuning_is_valid(const struct tuning *t, const struct gpu_caps *caps)
@@ -77,16 +87,18 @@ bool tuning_is_valid(const struct tuning *t, const struct gpu_caps *caps)
     const struct matmul_tuning *m = &t->matmul;
     uint32_t slice_lanes = m->slice_columns_max ? MATMUL_SLICES_MAX : 1;
     return m->lanes > 0 && m->rows_per_lane > 0 && m->lanes * m->rows_per_lane % 32 == 0 &&
-           m->lanes * slice_lanes <= caps->max_invocations && (!t->matrix_cores || caps->matrix_cores);
+           m->lanes * slice_lanes <= caps->max_invocations && (m->stage_words == 0 || caps->has_int64) &&
+           m->stage_lanes <= caps->max_invocations && (!t->matrix_cores || caps->matrix_cores);
 }
 
 // --- knobs ----------------------------------------------------------------------------------------------------------
 
 #define MEMBER(member) offsetof(struct tuning, member), sizeof(((struct tuning *)0)->member) / 4
 
-// Some software drivers' loads by lane keep the processor from fetching ahead, and touching the next weights makes them
-// much faster; others lose by it.
+// Quads win on processors that multiply vectors of 64-bit integers (AVX-512). Some software drivers' loads by lane keep
+// the processor from fetching ahead, and touching the next weights makes them much faster; others lose by it.
 static const struct tuning_knob knobs_software[] = {
+    {"matmul.stage_words", MEMBER(matmul.stage_words), 2, TUNING_TRIAL_VECTOR, {{0}, {STAGE_WORDS}}},
     {"matmul.read_ahead", MEMBER(matmul.read_ahead), 2, TUNING_TRIAL_VECTOR, {{0}, {1}}},
 };
 

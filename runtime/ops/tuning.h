@@ -10,7 +10,7 @@
 
 #include "runtime/gpu/device.h"
 
-enum { MATMUL_COLUMN_CHOICES = 4, MATMUL_SLICES_MAX = 8, MATMUL_COLUMNS_MAX = 8 };
+enum { MATMUL_COLUMN_CHOICES = 5, MATMUL_SLICES_MAX = 8, MATMUL_COLUMNS_MAX = 8 };
 
 // matmul.comp. Members are 32 bits each, so that a knob can name them.
 struct matmul_tuning {
@@ -21,6 +21,9 @@ struct matmul_tuning {
     uint32_t integer_dot;       // bool: the dot product instruction
     uint32_t unrolled;          // bool
     uint32_t read_ahead;        // bool: touch the next weights
+    uint32_t stage_words;       // of shared memory for the kernels that multiply 8-bit x in quads; 0: none of these
+    uint32_t stage_lanes;       // of those kernels, where a matrix has enough rows
+    uint32_t split_tiles;       // bool: tiles of few and of many rows go into dispatches of their own, one by one
 };
 
 // attend.comp.
@@ -51,8 +54,9 @@ enum tuning_path {
     TUNING_PATH_INTEGER_DOT = 1 << 0, // SPV_KHR_integer_dot_product
     TUNING_PATH_SLICES = 1 << 1,      // a row's slices on different subgroups, joined in shared memory
     TUNING_PATH_MATRIX_CORES = 1 << 2,
+    TUNING_PATH_QUADS = 1 << 3, // products in 64-bit integers
 };
-enum { TUNING_PATH_COUNT = 3 };
+enum { TUNING_PATH_COUNT = 4 };
 // "integer dot products" and the like; `path` is one bit.
 const char *tuning_path_name(uint32_t path);
 
@@ -74,7 +78,7 @@ enum tuning_trial {
     TUNING_TRIAL_MATRIX = 1 << 1, // times many rows, as in prefill
 };
 
-enum { TUNING_KNOB_WIDTH_MAX = 4, TUNING_KNOB_CHOICES_MAX = 6 };
+enum { TUNING_KNOB_WIDTH_MAX = 5, TUNING_KNOB_CHOICES_MAX = 6 };
 
 // One choice to be measured: `width` neighbouring members of struct tuning, and the values that they may have.
 struct tuning_knob {

@@ -175,6 +175,8 @@ static void check_tunings(enum quant_type type, bool q8)
         {.lanes = 64, .rows_per_lane = 1, .columns = {{{4}}, {{8}}}, .integer_dot = true, .unrolled = true},
         {.lanes = 16, .rows_per_lane = 4, .columns = {{{1}}, {{1}}}, .slice_columns_max = 1},
         {.lanes = 8, .rows_per_lane = 4, .columns = {{{2}}, {{4}}}, .read_ahead = true},
+        {.lanes = 8, .rows_per_lane = 4, .columns = {{{2}}, {{4}}}, .stage_words = 400, .stage_lanes = 64},
+        {.lanes = 64, .rows_per_lane = 2, .columns = {{{2}}, {{3}}}, .stage_words = 4000, .stage_lanes = 16},
     };
     uint64_t seed = 6;
     struct matrix m;

@@ -20,9 +20,9 @@ struct batch {
     struct expert experts[EXPERTS];
     struct activations x, act;
     uint32_t expert_of[ROWS_MAX], token_of[ROWS_MAX];
-    struct moe_tile tiles[TILES_MAX];
-    uint32_t row_count, tile_count, tile_rows;
-    struct gpu_range tile_range, row_token;
+    uint32_t row_count;
+    struct moe_tiles tiles;
+    struct gpu_range row_token;
 };
 
 static void expert_make(struct expert *e, uint64_t *seed, struct moe_slab *slab, uint8_t *slot)
@@ -53,19 +53,34 @@ static void slab_make(struct batch *b, uint64_t *seed, enum quant_type gate_up, 
     free(bytes);
 }
 
-// Rows sorted by expert; runs of at most tile_rows become tiles.
+// The tiles of `size` rows, if experts' rows are cut into runs of at most tile_rows. Returns how many.
+static uint32_t add_tiles(struct moe_tile *tiles, const uint32_t *rows_of_expert, uint32_t tile_rows, uint32_t size)
+{
+    uint32_t count = 0, row = 0;
+    for (uint32_t e = 0; e < EXPERTS; e++)
+        for (uint32_t left = rows_of_expert[e], rows; left > 0; left -= rows, row += rows) {
+            rows = left < tile_rows ? left : tile_rows;
+            if (rows == size)
+                tiles[count++] = (struct moe_tile){.slot = slot_of[e], .row = row, .row_count = rows};
+        }
+    return count;
+}
+
+// Rows sorted by expert; runs of at most tile_rows become tiles, sorted by their rows.
 static void batch_plan(struct batch *b, uint64_t *seed, const uint32_t *rows_of_expert, uint32_t tile_rows)
 {
-    b->tile_rows = tile_rows;
+    struct moe_tile tiles[TILES_MAX];
+    uint32_t count = 0;
+    for (uint32_t size = 1; size <= MOE_TILE_ROWS; size++) {
+        b->tiles.counts[size - 1] = add_tiles(tiles + count, rows_of_expert, tile_rows, size);
+        count += b->tiles.counts[size - 1];
+    }
     for (uint32_t e = 0; e < EXPERTS; e++)
-        for (uint32_t done = 0; done < rows_of_expert[e]; done++) {
-            if (done % tile_rows == 0)
-                b->tiles[b->tile_count++] = (struct moe_tile){.slot = slot_of[e], .row = b->row_count};
-            b->tiles[b->tile_count - 1].row_count++;
+        for (uint32_t i = 0; i < rows_of_expert[e]; i++) {
             b->expert_of[b->row_count] = e;
             b->token_of[b->row_count++] = (uint32_t)random_uniform(seed, 0, TOKENS);
         }
-    b->tile_range = buffer_bytes(b->tiles, b->tile_count * sizeof *b->tiles);
+    b->tiles.range = buffer_bytes(tiles, count * sizeof *tiles);
     b->row_token = buffer_bytes(b->token_of, b->row_count * sizeof *b->token_of);
 }
 
@@ -112,9 +127,9 @@ static struct gpu_range batch_run(struct ops *ops, const struct batch *b)
     struct gpu_range y = buffer_output(4ull * b->row_count * b->slab.hidden);
     struct gpu_command *cmd = command_open();
     op_quantize_q8(ops, cmd, &b->x);
-    op_moe_gate_up(ops, cmd, &b->slab, b->tile_range, b->tile_count, b->tile_rows, b->row_token, &b->x, &b->act);
+    op_moe_gate_up(ops, cmd, &b->slab, &b->tiles, b->row_token, &b->x, &b->act);
     op_quantize_q8(ops, cmd, &b->act);
-    op_moe_down(ops, cmd, &b->slab, b->tile_range, b->tile_count, b->tile_rows, &b->act, y);
+    op_moe_down(ops, cmd, &b->slab, &b->tiles, &b->act, y);
     command_run(cmd);
     return y;
 }
@@ -186,13 +201,13 @@ static void moe_writes_no_other_rows(void **state)
     b.act = (struct activations){.n = b.row_count, .cols = INTER, .f32 = buffer_output(4ull * b.row_count * INTER)};
     struct gpu_range y = buffer_output(4ull * b.row_count * HIDDEN);
     struct gpu_command *cmd = command_open();
-    struct gpu_range first_tile = gpu_range_part(b.tile_range, 0, sizeof(struct moe_tile));
-    op_moe_gate_up(mixer_ops, cmd, &b.slab, first_tile, 1, b.tile_rows, b.row_token, &b.x, &b.act);
-    op_moe_down(mixer_ops, cmd, &b.slab, first_tile, 1, b.tile_rows, &b.act, y);
+    const struct moe_tiles first = {.range = b.tiles.range, .counts = {0, 1}}; // the second expert's
+    op_moe_gate_up(mixer_ops, cmd, &b.slab, &first, b.row_token, &b.x, &b.act);
+    op_moe_down(mixer_ops, cmd, &b.slab, &first, &b.act, y);
     command_run(cmd);
     for (size_t i = 0; i < b.row_count * HIDDEN; i++) {
-        assert_int_equal(isnan(buffer_data(b.act.f32)[i]) != 0, i / INTER >= 3);
-        assert_int_equal(isnan(buffer_data(y)[i]) != 0, i / HIDDEN >= 3);
+        assert_int_equal(isnan(buffer_data(b.act.f32)[i]) != 0, i / INTER < 3 || i / INTER >= 5);
+        assert_int_equal(isnan(buffer_data(y)[i]) != 0, i / HIDDEN < 3 || i / HIDDEN >= 5);
     }
     batch_free(&b);
 }

@@ -269,7 +269,9 @@ static void wrong_paths_are_not_used(void **state)
     for (uint32_t path_bit = 1; path_bit < 1u << TUNING_PATH_COUNT; path_bit <<= 1) {
         if (path_bit == TUNING_PATH_MATRIX_CORES && !caps.matrix_cores)
             continue;
-        const struct ops_hooks hooks = {.as_gpu = true, .wrong_paths = path_bit};
+        // Quads are a software driver's path.
+        const bool as_gpu = path_bit != TUNING_PATH_QUADS;
+        const struct ops_hooks hooks = {.as_gpu = as_gpu, .wrong_paths = path_bit};
         struct tuning tuning =
             start(&(struct ops_options){.cache_folder = folder, .recalibrate = true, .hooks = &hooks});
         assert_int_equal(tuning_paths(&tuning) & path_bit, 0);
@@ -277,10 +279,10 @@ static void wrong_paths_are_not_used(void **state)
         for (uint32_t other = 1; other < 1u << TUNING_PATH_COUNT; other <<= 1)
             assert_true(other == path_bit || !heard(LOG_WARNING, tuning_path_name(other)));
         // And it stays so, without another test.
-        struct gpu_caps as_gpu = caps;
-        as_gpu.is_software = false;
-        assert_int_equal(tuning_file_save(folder, &as_gpu, &tuning, path_bit), SLUICE_OK);
-        tuning = start(&(struct ops_options){.cache_folder = folder, .hooks = &(struct ops_hooks){.as_gpu = true}});
+        struct gpu_caps kind = caps;
+        kind.is_software = !as_gpu;
+        assert_int_equal(tuning_file_save(folder, &kind, &tuning, path_bit), SLUICE_OK);
+        tuning = start(&(struct ops_options){.cache_folder = folder, .hooks = &(struct ops_hooks){.as_gpu = as_gpu}});
         assert_false(heard(LOG_DEBUG, "calibration"));
         assert_int_equal(tuning_paths(&tuning) & path_bit, 0);
         assert_true(heard(LOG_WARNING, tuning_path_name(path_bit)));

@@ -18,13 +18,16 @@ enum { TYPES = sizeof types / sizeof *types };
 struct experts {
     struct kernel_bench *bench;
     struct moe_slab slab;
-    uint32_t slots, tokens, rows, tile_count, tile_rows, list;
+    uint32_t slots, tokens, rows, list;
+    struct moe_tiles tiles;
 };
 
-static struct gpu_range tiles_of(struct experts *e)
+static const struct moe_tiles *tiles_of(struct experts *e)
 {
-    uint64_t offset = e->tokens == 1 ? (uint64_t)LIST_BYTES * (e->list++ % LISTS) : 0;
-    return gpu_range_part(e->bench->arrays[BENCH_TILES], offset, e->tile_count * sizeof(struct moe_tile));
+    struct gpu_range all = e->bench->arrays[BENCH_TILES];
+    uint64_t offset = (uint64_t)LIST_BYTES * (e->list++ % LISTS);
+    e->tiles.range = e->tokens == 1 ? gpu_range_part(all, offset, LIST_BYTES) : all;
+    return &e->tiles;
 }
 
 static struct activations activations_of(const struct experts *e, uint32_t n, uint32_t cols, enum bench_array f32)
@@ -42,8 +45,7 @@ static void record_gate_up(void *user, struct gpu_command *cmd)
     struct activations x = activations_of(e, e->tokens, HIDDEN, BENCH_IN);
     struct activations act = {.n = e->rows, .cols = INTER, .f32 = e->bench->arrays[BENCH_OUT]};
     ops_set_prefill(e->bench->ops, e->tokens > 1);
-    op_moe_gate_up(e->bench->ops, cmd, &e->slab, tiles_of(e), e->tile_count, e->tile_rows, e->bench->arrays[BENCH_ROWS],
-                   &x, &act);
+    op_moe_gate_up(e->bench->ops, cmd, &e->slab, tiles_of(e), e->bench->arrays[BENCH_ROWS], &x, &act);
 }
 
 static void record_down(void *user, struct gpu_command *cmd)
@@ -51,8 +53,7 @@ static void record_down(void *user, struct gpu_command *cmd)
     struct experts *e = user;
     struct activations act = activations_of(e, e->rows, INTER, BENCH_IN);
     ops_set_prefill(e->bench->ops, e->tokens > 1);
-    op_moe_down(e->bench->ops, cmd, &e->slab, tiles_of(e), e->tile_count, e->tile_rows, &act,
-                e->bench->arrays[BENCH_OUT]);
+    op_moe_down(e->bench->ops, cmd, &e->slab, tiles_of(e), &act, e->bench->arrays[BENCH_OUT]);
 }
 
 static void record_combine(void *user, struct gpu_command *cmd)
@@ -62,17 +63,29 @@ static void record_combine(void *user, struct gpu_command *cmd)
                    e->bench->arrays[BENCH_SMALL], e->tokens, TOP_K, 0, e->rows, e->bench->arrays[BENCH_IN], HIDDEN);
 }
 
-// Rows of each expert in runs of at most MOE_TILE_ROWS; slots are used again where the slab has too few.
-static uint32_t fill_tiles(struct moe_tile *tiles, const struct experts *e, uint32_t rows_each, uint32_t first_slot)
+// Rows of each expert in runs of at most MOE_TILE_ROWS, those of `size` rows; slots are used again where the slab has
+// too few. Returns how many.
+static uint32_t fill_tiles(struct moe_tile *tiles, const struct experts *e, uint32_t rows_each, uint32_t first_slot,
+                           uint32_t size)
 {
     uint32_t count = 0;
     for (uint32_t row = 0, expert = 0; row < e->rows; expert++)
         for (uint32_t end = row + rows_each; row < end;) {
             uint32_t here = end - row < MOE_TILE_ROWS ? end - row : (uint32_t)MOE_TILE_ROWS;
-            tiles[count++] = (struct moe_tile){.slot = (first_slot + expert) % e->slots, .row = row, .row_count = here};
+            struct moe_tile tile = {.slot = (first_slot + expert) % e->slots, .row = row, .row_count = here};
+            if (here == size)
+                tiles[count++] = tile;
             row += here;
         }
     return count;
+}
+
+static void fill_list(struct moe_tile *tiles, struct experts *e, uint32_t rows_each, uint32_t first_slot)
+{
+    for (uint32_t size = 1; size <= MOE_TILE_ROWS; size++) {
+        e->tiles.counts[size - 1] = fill_tiles(tiles, e, rows_each, first_slot, size);
+        tiles += e->tiles.counts[size - 1];
+    }
 }
 
 static enum sluice_status write_lists(struct experts *e)
@@ -82,9 +95,8 @@ static enum sluice_status write_lists(struct experts *e)
     uint32_t rows_each = e->rows > EXPERTS ? e->rows / EXPERTS : 1, *row_token = mem_alloc(e->rows, sizeof *row_token);
     struct moe_tile *tiles = mem_alloc(TILES_MAX, sizeof *tiles);
     TRY(row_token && tiles ? SLUICE_OK : SLUICE_ERR_MEMORY);
-    e->tile_rows = rows_each < MOE_TILE_ROWS ? rows_each : (uint32_t)MOE_TILE_ROWS;
     for (uint32_t i = 0; i < (e->tokens == 1 ? (uint32_t)LISTS : 1); i++)
-        e->tile_count = fill_tiles(tiles + i * LIST_BYTES / sizeof *tiles, e, rows_each, i * TOP_K);
+        fill_list(tiles + i * LIST_BYTES / sizeof *tiles, e, rows_each, i * TOP_K);
     for (uint32_t i = 0; i < e->rows; i++)
         row_token[i] = i / TOP_K;
     struct gpu_device *device = e->bench->watch.device;
