@@ -4,6 +4,7 @@
 sluice_shader(probe probe.comp)
 sluice_shader(roof_read roof_read.comp VARIANTS "0=64" "0=256" "0=8 1=1")
 sluice_shader(roof_fma roof_fma.comp VARIANTS "0=64" "0=256")
+sluice_shader(roof_dot64 roof_dot64.comp SOFTWARE)
 sluice_shader(roof_dot roof_dot.comp VARIANTS "0=64 1=1" "0=256 1=1" "0=64 1=0")
 
 # Norms and mixture of experts

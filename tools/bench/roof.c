@@ -111,11 +111,14 @@ static enum sluice_status probe_arithmetic(struct prober *p, struct roof *roof)
     } ways[] = {
         {"dot product instruction", SHADER_ROOF_DOT, true},
         {"shifts and multiplies", SHADER_ROOF_DOT, false},
+        {"64-bit multiplies", SHADER_ROOF_DOT64, false},
     };
     TRY(probe_compute(p, SHADER_ROOF_FMA, false, near_one, small, 2.0 * ROOF_STEPS * ROOF_FMA_CHAINS,
                       &roof->fma_ops_s));
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         double ops_s = 0;
+        if (ways[i].shader == SHADER_ROOF_DOT64 && !gpu_device_caps(p->watch.device)->has_int64)
+            continue;
         TRY(probe_compute(p, ways[i].shader, ways[i].integer_dot, 0x7F03FD81, 1, 8.0 * ROOF_STEPS * ROOF_DOT_CHAINS,
                           &ops_s));
         if (ops_s > roof->dot_ops_s) {
