@@ -26,7 +26,9 @@ struct sluice_engine;
 struct sluice_session;
 
 enum sluice_io { SLUICE_IO_AUTO, SLUICE_IO_URING, SLUICE_IO_PREAD };
-enum sluice_kv { SLUICE_KV_F16, SLUICE_KV_F32 };
+
+// Number format of keys and values: 2, 4 and 1.125 bytes each. Q8 needs a head size that is a multiple of 32.
+enum sluice_kv { SLUICE_KV_F16, SLUICE_KV_F32, SLUICE_KV_Q8 };
 
 // Activations in matrix products with quantised weights: 8-bit integers (fast) or f32 (exact).
 enum sluice_activations { SLUICE_ACTIVATIONS_Q8, SLUICE_ACTIVATIONS_F32 };
@@ -157,9 +159,9 @@ enum sluice_status sluice_session_reset(struct sluice_session *session); // empt
 uint32_t sluice_session_tokens(const struct sluice_session *session);    // length of the sequence
 
 // For measuring what work behind a long text costs without computing one: replaces the sequence by `tokens` tokens that
-// nobody chose. Keys (normalised and rotated), values and DeltaNet states are pseudo-random numbers of ordinary size, the
-// same for the same `seed`; there are no logits. Complete when it returns. Errors: SLUICE_ERR_ARGUMENT (more tokens than
-// the context holds), SLUICE_ERR_DEVICE_MEMORY, SLUICE_ERR_DEVICE; the session is to be reset then.
+// nobody chose. Keys (normalised and rotated), values and DeltaNet states are pseudo-random numbers of ordinary size,
+// the same for the same `seed`; there are no logits. Complete when it returns. Errors: SLUICE_ERR_ARGUMENT (more tokens
+// than the context holds), SLUICE_ERR_DEVICE_MEMORY, SLUICE_ERR_DEVICE; the session is to be reset then.
 enum sluice_status sluice_session_fill(struct sluice_session *session, uint32_t tokens, uint64_t seed);
 
 // Watches a prefill or decode from inside; for tests and tools. A callback that returns a negative status ends the call
@@ -211,6 +213,7 @@ struct sluice_stats {
     uint64_t submits, dispatches, barriers;
     uint64_t device_bytes, device_bytes_max; // device memory now and at most
     uint64_t host_bytes;                     // expert slots in host memory
+    uint64_t kv_bytes;                       // of device memory: one session's room for keys and values
     uint32_t slots_device, slots_host, experts_total;
     uint32_t expert_bytes;   // size of one record
     const char *matrix_path; // how prefills multiply: "no matrix cores" or "matrix cores 16x16x16"; the engine's

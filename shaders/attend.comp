@@ -4,10 +4,11 @@
 //
 // Steps of STEP = 32 * KEYS positions, each in two phases with the probabilities passing through shared memory:
 //   scores   lane = position (KEYS of them), loop over dimensions: one K piece serves ROWS rows, q at uniform addresses
-//   values   lane = PAIRS pairs of dimensions, loop over positions: one V piece serves ROWS rows
+//   values   lane = QUADS fours of dimensions, loop over positions: one V piece serves ROWS rows
 // Maximum and rescaling are per row and exact; sums stay per lane until the end. Masked positions get probability 0
 // without looking at what lies there. Positions behind the last row's own are not read.
-// Bytes read per row and position: 2 * head_dim * (2 or 4) / ROWS.
+// A row's products with what was read come one after the other, so that a register allocator that runs out keeps the
+// row's sums in registers and not what was read. Bytes read per row and position: 2 * head_dim * (1.125, 2 or 4) / ROWS.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
@@ -21,23 +22,28 @@ layout(local_size_x = 32) in;
 layout(constant_id = 0) const uint HEAD_DIM = 256;
 layout(constant_id = 1) const uint ROWS = 8;
 layout(constant_id = 2) const uint KEYS = 2;
-layout(constant_id = 3) const uint UNROLL = 2; // pieces in flight; divides HEAD_DIM / 4 and 32
+layout(constant_id = 3) const uint UNROLL = 2; // fours of K, or positions of V, in flight; divides HEAD_DIM / 4 and 32
 layout(constant_id = 4) const uint WARM = 0; // 1: warm_cache before every step
 const uint FOURS = HEAD_DIM / 4u;
-const uint PAIRS = (HEAD_DIM / 2u + LANES - 1u) / LANES; // per lane
+const uint QUADS = (FOURS + LANES - 1u) / LANES; // per lane
+const uint PIECES = FOURS / KV_PIECE_FOURS;
+const uint PART_FOURS = min(KV_PIECE_FOURS, 2u); // of a piece, used at once; more take too many registers
+const uint UNROLL_PIECES = UNROLL < KV_PIECE_FOURS || PART_FOURS < KV_PIECE_FOURS ? 1u : UNROLL / KV_PIECE_FOURS;
+const uint BLOCK_WORDS = KV_BLOCK_WORDS(HEAD_DIM);
 const uint STEP = LANES * KEYS;
 
 layout(push_constant) uniform push_block { attend_push push; };
 layout(binding = 0, std430) readonly buffer q_buffer { vec4 q[]; };
-layout(binding = 1, std430) readonly buffer k_buffer { KV_FOUR k[]; };
-layout(binding = 2, std430) readonly buffer v_buffer { KV_TWO v[]; };
-layout(binding = 3, std430) writeonly buffer o_buffer { vec2 partial_o[]; };
+layout(binding = 1, std430) readonly buffer k_buffer { uvec4 k[]; };
+layout(binding = 2, std430) readonly buffer v_buffer { uint v[]; };
+layout(binding = 3, std430) writeonly buffer o_buffer { vec4 partial_o[]; };
 layout(binding = 4, std430) writeonly buffer ml_buffer { vec2 partial_ml[]; };
 
 shared float probability[STEP * ROWS]; // [position][row]
 shared float exchange[ROWS * (LANES + 1u)]; // [row][lane], padded against bank conflicts
 shared float reference[ROWS], rescale[ROWS];
 
+const uint LINE_WORDS = 16u; // of a cache line
 const float NOTHING = -1e30; // below every score, and its difference to itself is finite
 
 // Row r of this workgroup; rows beyond the last one repeat it.
@@ -59,7 +65,7 @@ uint lane, kv_head;
 query queries[ROWS];
 uint end; // of the positions that this workgroup reads
 float score[ROWS * KEYS]; // [row][position of the lane]
-vec2 o[ROWS * PAIRS];     // [row][pair of the lane], not normalised
+vec4 o[ROWS * QUADS];     // [row][four of the lane], not normalised
 float sum[ROWS];          // of the probabilities of this lane's positions
 float maximum;            // of row `lane`
 
@@ -68,29 +74,52 @@ bool visible(uint row, uint position)
     return position < min(end, queries[row].position + 1u);
 }
 
+// The number of the block of a position of the segment.
+uint block_of(uint key)
+{
+    return kv_head * (push.segment_tokens / LANES) + key / LANES;
+}
+
 // score = q . k / sqrt(HEAD_DIM) for the positions base + j * LANES + lane, and the rows' largest into `exchange`.
 void compute_scores(uint base)
 {
-    uint place[KEYS];
+    uint place[KEYS], scale_word[KEYS];
     [[unroll]] for (uint j = 0u; j < KEYS; j++) {
         uint key = min(base + j * LANES + lane, end - 1u) - push.segment_first;
-        place[j] = (kv_head * (push.segment_tokens / LANES) + key / LANES) * FOURS * LANES + key % LANES;
+        place[j] = block_of(key) * (BLOCK_WORDS / 4u) + key % LANES;
+        scale_word[j] = block_of(key) * BLOCK_WORDS + kv_scale_word(HEAD_DIM, key % LANES, 0u);
     }
     precise float dot_product[ROWS * KEYS];
     [[unroll]] for (uint i = 0u; i < ROWS * KEYS; i++)
         dot_product[i] = 0.0;
     // Unrolled altogether, small heads would keep more loads under way than there are registers.
-    [[dont_unroll]] for (uint d = 0u; d < FOURS; d += UNROLL) {
-        [[unroll]] for (uint e = 0u; e < UNROLL; e++) {
-            vec4 piece[KEYS];
-            [[unroll]] for (uint j = 0u; j < KEYS; j++)
-                piece[j] = kv_four(k[place[j] + (d + e) * LANES]);
-            [[unroll]] for (uint r = 0u; r < ROWS; r++) {
-                vec4 x = q[queries[r].place * FOURS + d + e];
-                [[unroll]] for (uint j = 0u; j < KEYS; j++)
-                    [[unroll]] for (uint c = 0u; c < 4u; c++)
-                        dot_product[r * KEYS + j] = fma(x[c], piece[j][c], dot_product[r * KEYS + j]);
+    [[dont_unroll]] for (uint d = 0u; d < PIECES; d += UNROLL_PIECES) {
+        uvec4 piece[UNROLL_PIECES * KEYS];
+        float scale[UNROLL_PIECES * KEYS];
+        [[unroll]] for (uint e = 0u; e < UNROLL_PIECES; e++)
+            [[unroll]] for (uint j = 0u; j < KEYS; j++) {
+                piece[e * KEYS + j] = k[place[j] + (d + e) * LANES];
+                if (KV_SCALED != 0u) {
+                    uint word = scale_word[j] + (d + e) * KV_PIECE_FOURS / 8u;
+                    scale[e * KEYS + j] = uintBitsToFloat(k[word / 4u][word % 4u]);
+                }
             }
+        [[dont_unroll]] for (uint part = 0u; part < KV_PIECE_FOURS; part += PART_FOURS) {
+            vec4 four[UNROLL_PIECES * PART_FOURS * KEYS]; // [four][position]
+            [[unroll]] for (uint e = 0u; e < UNROLL_PIECES * PART_FOURS; e++)
+                [[unroll]] for (uint j = 0u; j < KEYS; j++) {
+                    uint p = e / PART_FOURS * KEYS + j;
+                    vec4 values = kv_piece_four(piece[p], part + e % PART_FOURS);
+                    four[e * KEYS + j] = KV_SCALED != 0u ? values * scale[p] : values;
+                }
+            uint group = d * KV_PIECE_FOURS + part;
+            [[unroll]] for (uint r = 0u; r < ROWS; r++)
+                [[unroll]] for (uint e = 0u; e < UNROLL_PIECES * PART_FOURS; e++) {
+                    vec4 x = q[queries[r].place * FOURS + group + e];
+                    [[unroll]] for (uint j = 0u; j < KEYS; j++)
+                        [[unroll]] for (uint c = 0u; c < 4u; c++)
+                            dot_product[r * KEYS + j] = fma(x[c], four[e * KEYS + j][c], dot_product[r * KEYS + j]);
+                }
         }
     }
     float scale = 1.0 / sqrt(float(HEAD_DIM));
@@ -109,14 +138,12 @@ void compute_scores(uint base)
 // waits for one such fetch after the other; these here are independent of each other and miss the cache side by side.
 void warm_cache(uint base)
 {
-    uint first = kv_head * push.segment_tokens + base - push.segment_first, count = min(STEP, end - base);
-    uint k_end = (first + count + LANES - 1u) / LANES * LANES * FOURS, v_end = (first + count) * (HEAD_DIM / 2u);
-    float any = 0.0;
-    for (uint i = first * FOURS + lane * KV_LINE; i < k_end; i += LANES * KV_LINE)
-        any += kv_four(k[i]).x;
-    for (uint i = first * (HEAD_DIM / 2u) + lane * 2u * KV_LINE; i < v_end; i += LANES * 2u * KV_LINE)
-        any += kv_two(v[i]).x;
-    exchange[LANES] = any; // the padding, which nobody reads; keeps the reads alive
+    uint first = block_of(base - push.segment_first) * BLOCK_WORDS;
+    uint words = (min(STEP, end - base) + LANES - 1u) / LANES * BLOCK_WORDS;
+    uint any = 0u;
+    for (uint i = first + lane * LINE_WORDS; i < first + words; i += LANES * LINE_WORDS)
+        any |= k[i / 4u].x | v[i];
+    exchange[LANES] = float(any); // the padding, which nobody reads; keeps the reads alive
 }
 
 // Moves the rows' maxima on; lane r does row r.
@@ -143,27 +170,46 @@ void compute_probabilities(uint base)
     }
 }
 
-// o = o * rescale + probabilities * V for the pairs from `pair` on. Beyond the end the probabilities are 0.
+// Fours of V of the lane at a position of the segment.
+void load_values(uint key, uint quad, out vec4 four[QUADS])
+{
+    uint block = block_of(key) * BLOCK_WORDS;
+    // Without scales the blocks of a kv head are one array; so it costs a software driver less to find a place in.
+    uint word = (kv_head * push.segment_tokens + key) * (FOURS * KV_FOUR_WORDS) + quad * KV_FOUR_WORDS;
+    if (KV_SCALED != 0u)
+        word = block + (key % LANES * FOURS + quad) * KV_FOUR_WORDS;
+    [[unroll]] for (uint i = 0u; i < QUADS; i++) {
+        uvec4 bits = uvec4(0u);
+        [[unroll]] for (uint w = 0u; w < KV_FOUR_WORDS; w++)
+            bits[w] = v[word + i * KV_FOUR_WORDS + w];
+        four[i] = kv_four(KV_FOUR_BITS(bits));
+        if (KV_SCALED != 0u)
+            four[i] *= uintBitsToFloat(v[block + kv_scale_word(HEAD_DIM, key % LANES, (quad + i) / 8u)]);
+    }
+}
+
+// o = o * rescale + probabilities * V for the fours from `quad` on. Beyond the end the probabilities are 0.
 void add_values(uint base)
 {
-    uint pair = min(lane * PAIRS, HEAD_DIM / 2u - PAIRS);
+    uint quad = min(lane * QUADS, FOURS - QUADS);
     [[unroll]] for (uint r = 0u; r < ROWS; r++)
-        [[unroll]] for (uint i = 0u; i < PAIRS; i++)
-            o[r * PAIRS + i] *= rescale[r];
+        [[unroll]] for (uint i = 0u; i < QUADS; i++)
+            o[r * QUADS + i] *= rescale[r];
     uint count = min(STEP, end - base);
     for (uint s = 0u; s < count; s += UNROLL) {
+        vec4 four[UNROLL * QUADS];
         [[unroll]] for (uint e = 0u; e < UNROLL; e++) {
-            uint key = min(base + s + e, end - 1u) - push.segment_first;
-            uint place = (kv_head * push.segment_tokens + key) * (HEAD_DIM / 2u) + pair;
-            vec2 piece[PAIRS];
-            [[unroll]] for (uint i = 0u; i < PAIRS; i++)
-                piece[i] = kv_two(v[place + i]);
-            [[unroll]] for (uint r = 0u; r < ROWS; r++) {
-                vec2 p = vec2(probability[(s + e) * ROWS + r]);
-                [[unroll]] for (uint i = 0u; i < PAIRS; i++)
-                    o[r * PAIRS + i] = fma(p, piece[i], o[r * PAIRS + i]);
-            }
+            vec4 values[QUADS];
+            load_values(min(base + s + e, end - 1u) - push.segment_first, quad, values);
+            [[unroll]] for (uint i = 0u; i < QUADS; i++)
+                four[e * QUADS + i] = values[i];
         }
+        [[unroll]] for (uint r = 0u; r < ROWS; r++)
+            [[unroll]] for (uint e = 0u; e < UNROLL; e++) {
+                vec4 p = vec4(probability[(s + e) * ROWS + r]);
+                [[unroll]] for (uint i = 0u; i < QUADS; i++)
+                    o[r * QUADS + i] = fma(p, four[e * QUADS + i], o[r * QUADS + i]);
+            }
     }
 }
 
@@ -171,10 +217,10 @@ void add_values(uint base)
 void write_values(uint part)
 {
     [[unroll]] for (uint r = 0u; r < ROWS; r++) {
-        uint row = (queries[r].place * push.splits + part) * (HEAD_DIM / 2u);
-        [[unroll]] for (uint i = 0u; i < PAIRS; i++)
-            if (lane * PAIRS + i < HEAD_DIM / 2u)
-                partial_o[row + lane * PAIRS + i] = o[r * PAIRS + i];
+        uint row = (queries[r].place * push.splits + part) * FOURS;
+        [[unroll]] for (uint i = 0u; i < QUADS; i++)
+            if (lane * QUADS + i < FOURS)
+                partial_o[row + lane * QUADS + i] = o[r * QUADS + i];
     }
 }
 
@@ -197,8 +243,8 @@ void main()
         queries[r] = query_get(r);
     end = min(min(begin + push.split_tokens, push.end), queries[ROWS - 1u].position + 1u);
     maximum = NOTHING;
-    [[unroll]] for (uint i = 0u; i < ROWS * PAIRS; i++)
-        o[i] = vec2(0.0);
+    [[unroll]] for (uint i = 0u; i < ROWS * QUADS; i++)
+        o[i] = vec4(0.0);
     [[unroll]] for (uint r = 0u; r < ROWS; r++)
         sum[r] = 0.0;
 

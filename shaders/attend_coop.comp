@@ -85,13 +85,14 @@ void load_q()
         q_tile[i / FOURS * Q_STRIDE + i % FOURS] = f16vec4(q[place_of(i / FOURS) * FOURS + i % FOURS] * scale);
 }
 
-// k: [kv_head][block][FOURS][32 positions] fours
+// k: [kv_head][block][FOURS / 2][32 positions][2] fours (kv.glsl)
 void load_k(uint base, uint piece)
 {
     [[dont_unroll]] for (uint i = gl_LocalInvocationIndex; i < STEP * PIECE_FOURS; i += invocations) {
         uint position = base + i % STEP, key = position - push.segment_first, four = i / STEP;
-        uint at = ((gl_WorkGroupID.y * (push.segment_tokens / 32u) + key / 32u) * FOURS + piece * PIECE_FOURS + four) * 32u;
-        kv_tile[i % STEP * KV_STRIDE + four] = position < end ? four_halves(k[at + key % 32u]) : f16vec4(0.0);
+        uint block = (gl_WorkGroupID.y * (push.segment_tokens / 32u) + key / 32u) * FOURS * 32u;
+        uint d = piece * PIECE_FOURS + four, at = block + (d / 2u * 32u + key % 32u) * 2u + d % 2u;
+        kv_tile[i % STEP * KV_STRIDE + four] = position < end ? four_halves(k[at]) : f16vec4(0.0);
     }
 }
 

@@ -1,17 +1,19 @@
-// K and V stored as f16. The interface of every KV format: four neighbouring dimensions of K are one KV_FOUR, two of V
-// one KV_TWO; kv_four and kv_two decode, kv_four_pack and kv_two_pack encode.
-#define KV_FOUR uvec2
-#define KV_TWO uint
-#define KV_LINE 8u // KV_FOURs in a cache line of 64 bytes
+// K and V stored as f16: 2 bytes per value. The interface of every KV format, explained in kv.glsl.
+#define KV_PIECE_FOURS 2u
+#define KV_FOUR_WORDS 2u
+#define KV_FOUR_BITS(bits) (bits).xy
+#define KV_BLOCK_WORDS(dim) (16u * (dim))
+#define KV_SCALED 0u
+
+vec4 kv_piece_four(uvec4 bits, uint i)
+{
+    uvec2 two = i == 0u ? bits.xy : bits.zw;
+    return vec4(unpackHalf2x16(two.x), unpackHalf2x16(two.y));
+}
 
 vec4 kv_four(uvec2 bits)
 {
     return vec4(unpackHalf2x16(bits.x), unpackHalf2x16(bits.y));
-}
-
-vec2 kv_two(uint bits)
-{
-    return unpackHalf2x16(bits);
 }
 
 // Rounds to nearest, ties to even (packHalf2x16 may round either way), and to infinity from 65520 on.
@@ -31,12 +33,7 @@ uint f16_bits(float value)
     return sign | result;
 }
 
-uint kv_two_pack(vec2 values)
+uvec4 kv_four_pack(vec4 values, float scale)
 {
-    return f16_bits(values.x) | f16_bits(values.y) << 16;
-}
-
-uvec2 kv_four_pack(vec4 values)
-{
-    return uvec2(kv_two_pack(values.xy), kv_two_pack(values.zw));
+    return uvec4(f16_bits(values.x) | f16_bits(values.y) << 16, f16_bits(values.z) | f16_bits(values.w) << 16, 0u, 0u);
 }

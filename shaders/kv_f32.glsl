@@ -1,24 +1,21 @@
-// K and V stored as f32; the interface is explained in kv_f16.glsl.
-#define KV_FOUR vec4
-#define KV_TWO vec2
-#define KV_LINE 4u // KV_FOURs in a cache line of 64 bytes
+// K and V stored as f32; the interface is explained in kv.glsl.
+#define KV_PIECE_FOURS 1u
+#define KV_FOUR_WORDS 4u
+#define KV_FOUR_BITS(bits) (bits)
+#define KV_BLOCK_WORDS(dim) (32u * (dim))
+#define KV_SCALED 0u
 
-vec4 kv_four(vec4 values)
+vec4 kv_piece_four(uvec4 bits, uint i)
 {
-    return values;
+    return uintBitsToFloat(bits);
 }
 
-vec2 kv_two(vec2 values)
+vec4 kv_four(uvec4 bits)
 {
-    return values;
+    return uintBitsToFloat(bits);
 }
 
-vec2 kv_two_pack(vec2 values)
+uvec4 kv_four_pack(vec4 values, float scale)
 {
-    return values;
-}
-
-vec4 kv_four_pack(vec4 values)
-{
-    return values;
+    return floatBitsToUint(values);
 }

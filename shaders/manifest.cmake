@@ -22,7 +22,7 @@ sluice_shader(delta_scan delta_scan.comp
 sluice_shader(delta_norm delta_norm.comp)
 
 # Gated attention
-foreach(kv f16 f32)
+foreach(kv f16 f32 q8)
   string(TOUPPER KV_${kv} define)
   sluice_shader(rope_store_${kv} rope_store.comp DEFINES ${define})
   sluice_shader(attend_${kv} attend.comp DEFINES ${define}

@@ -72,7 +72,8 @@ static void print_head(struct sluice_engine *engine, const struct bench_options 
            m->top_k);
     printf("cache   %u of %u experts fit on the device, %u in host memory, %s each\n", s.slots_device, s.experts_total,
            s.slots_host, cli_bytes(s.expert_bytes));
-    printf("depth   %u tokens of random context before every run\n", options->depth);
+    printf("depth   %u tokens of random context before every run; keys and values of %u take %s\n", options->depth,
+           m->context_tokens, cli_bytes(s.kv_bytes));
     printf("routing %s\n", routing_name(options));
     if (options->io_only)
         printf("reads   and copies only: nothing is computed\n");
@@ -129,6 +130,7 @@ static json_t *pack_result(const struct sluice_engine *engine, const struct benc
                              (json_int_t)r->passes, "seconds", seconds(r->ns), "seconds_min", seconds(r->ns_min),
                              "seconds_max", seconds(r->ns_max), "tok_s", per_second(r->tokens, r->ns));
     json_object_set_new(tree, "depth", json_integer(options->depth));
+    json_object_set_new(tree, "kv_bytes", json_integer((json_int_t)s->kv_bytes));
     json_object_set_new(tree, "depth_contents", json_string("random"));
     json_object_set_new(tree, "experts",
                         json_pack("{s:I, s:I, s:I, s:I}", "hits_device", (json_int_t)s->expert_hits_device, "hits_host",

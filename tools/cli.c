@@ -74,11 +74,14 @@ enum sluice_status cli_parse_size(const char *text, void *target)
 
 enum sluice_status cli_parse_kv(const char *text, void *target)
 {
-    bool f32 = strcmp(text, "f32") == 0;
-    if (!f32 && strcmp(text, "f16") != 0)
-        return error_set(SLUICE_ERR_ARGUMENT, "\"%s\" is neither f16 nor f32", text);
-    *(bool *)target = f32;
-    return SLUICE_OK;
+    static const char *const names[] = {[SLUICE_KV_F16] = "f16", [SLUICE_KV_F32] = "f32", [SLUICE_KV_Q8] = "q8"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *(enum sluice_kv *)target = (enum sluice_kv)i;
+            return SLUICE_OK;
+        }
+    }
+    return error_set(SLUICE_ERR_ARGUMENT, "\"%s\" is none of f16, f32 and q8", text);
 }
 
 // --- the command line -----------------------------------------------------------------------------------------------

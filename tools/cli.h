@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "runtime/base/status.h"
+#include "runtime/sluice.h"
 
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_INTERRUPTED = 130 };
 
@@ -67,12 +68,12 @@ struct cli_engine_options {
     uint32_t sessions; // only `bench` and `plan` have it
     bool io_only;      // only `bench` has it
     uint32_t context_tokens;
-    bool kv_f32;
+    enum sluice_kv kv;
     bool recalibrate;
     bool verbose;
 };
 
-cli_parse_function cli_parse_kv; // bool: whether "f32" and not "f16"
+cli_parse_function cli_parse_kv; // enum sluice_kv
 
 // Rows of a table of struct cli_option that fill `e`, a struct cli_engine_options.
 #define CLI_ENGINE_OPTIONS(e)                                                                                   \
@@ -82,7 +83,7 @@ cli_parse_function cli_parse_kv; // bool: whether "f32" and not "f16"
         {"slots", 0, "N", "experts to keep in device memory", cli_parse_count, &(e).slots},                     \
         {"io", 0, "MODE", "how to read the drive: auto, uring or pread", cli_parse_text, &(e).io},              \
         {"ctx", 0, "TOKENS", "longest text, prompt and answer together", cli_parse_count, &(e).context_tokens}, \
-        {"kv", 0, "TYPE", "number format of the KV cache: f16 (default) or f32", cli_parse_kv, &(e).kv_f32},    \
+        {"kv", 0, "TYPE", "number format of the KV cache: f16 (default), f32, or q8, which halves it", cli_parse_kv, &(e).kv},    \
         {"activations",  0,                                                                                     \
          "TYPE",         "activations in products with quantised weights: q8 (default) or f32",                 \
          cli_parse_text, &(e).activations},                                                                     \

@@ -107,7 +107,7 @@ static enum sluice_status read_text(struct job *job, bool is_reference)
     if (is_reference) {
         options.activations = "f32";
         options.matrix_cores = "off";
-        options.kv_f32 = true;
+        options.kv = SLUICE_KV_F32;
     }
     TRY(engine_open(job->paths[is_reference], &options, (uint32_t)(job->count + job->greedy), &r.engine));
     const struct sluice_model *model = sluice_engine_model(r.engine);

@@ -260,7 +260,7 @@ static void finish(struct job *job)
 
 int cmd_logits(int argc, char **argv)
 {
-    struct job job = {.engine_options.kv_f32 = true}; // a reference has no rounded cache
+    struct job job = {.engine_options.kv = SLUICE_KV_F32}; // a reference has no rounded cache
     int exit_status;
     const struct cli_option options[] = {
         {"ids", 0, "FILE", "JSON array of token ids: the prompt", cli_parse_text, &job.ids_path},

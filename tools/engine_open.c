@@ -73,7 +73,7 @@ enum sluice_status engine_options(const struct cli_engine_options *options, uint
         .slots = options->slots,
         .sessions = options->sessions,
         .context_tokens = options->context_tokens ? options->context_tokens : context_needed,
-        .kv = options->kv_f32 ? SLUICE_KV_F32 : SLUICE_KV_F16,
+        .kv = options->kv,
         .cache_folder = cli_cache_folder(cache_folder, sizeof cache_folder),
         .recalibrate = options->recalibrate,
         .timestamps = options->verbose,

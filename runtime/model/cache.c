@@ -5,19 +5,21 @@
 #include "runtime/base/mem.h"
 
 // Tokens of one KV segment: as many whole blocks as one binding holds, no more than the capacity needs.
-static uint32_t segment_tokens(const struct cache *cache, const struct model_config *config, bool kv_f16)
+static uint32_t segment_tokens(const struct cache *cache, const struct model_config *config, enum kv_type kv)
 {
-    uint64_t token_bytes = (uint64_t)model_kv_dim(config) * (kv_f16 ? 2 : 4);
-    uint64_t blocks = slab_range_bytes_max(&cache->slab) / (token_bytes * KV_BLOCK);
+    uint64_t blocks = slab_range_bytes_max(&cache->slab) / (config->kv_heads * kv_block_bytes(kv, config->head_dim));
     uint64_t wanted = ((uint64_t)cache->capacity + KV_BLOCK - 1) / KV_BLOCK;
     return (uint32_t)(blocks < wanted ? blocks : wanted) * KV_BLOCK;
 }
 
 // Places are remembered in plan order and turned into ranges in the same order after the allocation.
-static enum sluice_status plan_full(struct cache *cache, const struct model_config *config, bool kv_f16,
+static enum sluice_status plan_full(struct cache *cache, const struct model_config *config, enum kv_type kv,
                                     struct cache_layer *layer)
 {
-    uint32_t tokens = segment_tokens(cache, config, kv_f16), place;
+    uint32_t tokens = segment_tokens(cache, config, kv), place;
+    if (kv == KV_Q8 && config->head_dim % 32 != 0)
+        return error_set(SLUICE_ERR_ARGUMENT, "--kv q8: the model's head size %u is no multiple of 32; use f16",
+                         config->head_dim);
     if (tokens == 0)
         return error_set(SLUICE_ERR_BUDGET, "one block of the KV cache exceeds the device's largest binding");
     layer->segment_count = (cache->capacity + tokens - 1) / tokens;
@@ -27,7 +29,7 @@ static enum sluice_status plan_full(struct cache *cache, const struct model_conf
     for (uint32_t i = 0; i < layer->segment_count; i++) {
         uint32_t first = i * tokens, left = cache->capacity - first;
         uint32_t here = left < tokens ? (left + KV_BLOCK - 1) / KV_BLOCK * KV_BLOCK : tokens;
-        uint64_t bytes = (uint64_t)here * model_kv_dim(config) * (kv_f16 ? 2 : 4);
+        uint64_t bytes = here / KV_BLOCK * config->kv_heads * kv_block_bytes(kv, config->head_dim);
         layer->segments[i].first = first;
         layer->segments[i].capacity = here;
         enum sluice_status status = slab_plan(&cache->slab, bytes, &place);
@@ -48,7 +50,7 @@ static enum sluice_status plan_linear(struct cache *cache, const struct model_co
     return status < 0 ? status : slab_plan(&cache->slab, conv, &place);
 }
 
-static enum sluice_status plan(struct gpu_device *device, const struct model_config *config, bool kv_f16,
+static enum sluice_status plan(struct gpu_device *device, const struct model_config *config, enum kv_type kv,
                                uint32_t capacity, struct cache *cache)
 {
     memset(cache, 0, sizeof *cache);
@@ -59,9 +61,8 @@ static enum sluice_status plan(struct gpu_device *device, const struct model_con
         return SLUICE_ERR_MEMORY;
     cache->layer_count = config->layer_count;
     for (uint32_t i = 0; i < config->layer_count; i++) {
-        enum sluice_status status = config->layers[i].full_attention
-                                        ? plan_full(cache, config, kv_f16, &cache->layers[i])
-                                        : plan_linear(cache, config);
+        enum sluice_status status = config->layers[i].full_attention ? plan_full(cache, config, kv, &cache->layers[i])
+                                                                     : plan_linear(cache, config);
         if (status < 0)
             return status;
     }
@@ -84,11 +85,11 @@ static void assign_ranges(struct cache *cache, const struct model_config *config
     }
 }
 
-enum sluice_status cache_create(struct gpu_device *device, const struct model_config *config, bool kv_f16,
+enum sluice_status cache_create(struct gpu_device *device, const struct model_config *config, enum kv_type kv,
                                 uint32_t capacity, struct cache *cache)
 {
     enum sluice_status status;
-    TRY(plan(device, config, kv_f16, capacity, cache));
+    TRY(plan(device, config, kv, capacity, cache));
     TRY(slab_allocate(&cache->slab));
     assign_ranges(cache, config);
     return SLUICE_OK;
@@ -106,11 +107,11 @@ void cache_finish(struct cache *cache)
     memset(cache, 0, sizeof *cache);
 }
 
-enum sluice_status cache_bytes(struct gpu_device *device, const struct model_config *config, bool kv_f16,
+enum sluice_status cache_bytes(struct gpu_device *device, const struct model_config *config, enum kv_type kv,
                                uint32_t capacity, uint64_t *bytes, uint32_t *segments_max)
 {
     struct cache cache;
-    enum sluice_status status = plan(device, config, kv_f16, capacity, &cache);
+    enum sluice_status status = plan(device, config, kv, capacity, &cache);
     *bytes = cache.slab.bytes;
     *segments_max = 1;
     for (uint32_t i = 0; i < cache.layer_count; i++)
@@ -118,6 +119,15 @@ enum sluice_status cache_bytes(struct gpu_device *device, const struct model_con
             *segments_max = cache.layers[i].segment_count;
     cache_finish(&cache);
     return status;
+}
+
+uint64_t cache_kv_bytes(const struct cache *cache)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < cache->layer_count; i++)
+        for (uint32_t s = 0; s < cache->layers[i].segment_count; s++)
+            bytes += cache->layers[i].segments[s].k.bytes + cache->layers[i].segments[s].v.bytes;
+    return bytes;
 }
 
 void cache_clear(const struct cache *cache, struct gpu_command *cmd)

@@ -24,13 +24,16 @@ struct cache {
 
 // Room for `capacity` tokens. Contents are undefined until cache_clear. Errors: SLUICE_ERR_DEVICE_MEMORY,
 // SLUICE_ERR_MEMORY.
-enum sluice_status cache_create(struct gpu_device *device, const struct model_config *config, bool kv_f16,
+enum sluice_status cache_create(struct gpu_device *device, const struct model_config *config, enum kv_type kv,
                                 uint32_t capacity, struct cache *cache);
 void cache_finish(struct cache *cache); // a zeroed struct is allowed
 
 // Device memory that cache_create takes, and the most segments an attention layer has.
-enum sluice_status cache_bytes(struct gpu_device *device, const struct model_config *config, bool kv_f16,
+enum sluice_status cache_bytes(struct gpu_device *device, const struct model_config *config, enum kv_type kv,
                                uint32_t capacity, uint64_t *bytes, uint32_t *segments_max);
+
+// Bytes of K and V of all layers.
+uint64_t cache_kv_bytes(const struct cache *cache);
 
 // Records zeroing of the states: an empty sequence.
 void cache_clear(const struct cache *cache, struct gpu_command *cmd);

@@ -90,6 +90,9 @@ static enum sluice_status describe_model(struct sluice_engine *e)
 
 // --- open and close -------------------------------------------------------------------------------------------------
 
+_Static_assert((int)SLUICE_KV_F16 == (int)KV_F16 && (int)SLUICE_KV_F32 == (int)KV_F32 &&
+                   (int)SLUICE_KV_Q8 == (int)KV_Q8,
+               "sluice_kv is kv_type");
 _Static_assert((int)SLUICE_IO_AUTO == (int)READER_AUTO && (int)SLUICE_IO_URING == (int)READER_URING &&
                    (int)SLUICE_IO_PREAD == (int)READER_PREAD,
                "sluice_io is reader_kind");
@@ -101,7 +104,7 @@ static enum sluice_status allocate(struct sluice_engine *e, const struct memory_
     TRY(scratch_create(e->device, &e->config, &plan->limits, true, &e->scratch, NULL));
     for (uint32_t i = 0; i < e->options.sessions; i++) {
         e->sessions[i].engine = e;
-        TRY(cache_create(e->device, &e->config, e->options.kv == SLUICE_KV_F16, e->model.context_tokens,
+        TRY(cache_create(e->device, &e->config, (enum kv_type)e->options.kv, e->model.context_tokens,
                          &e->sessions[i].cache));
     }
     e->pass_blocks = mem_alloc(e->scratch.block_count, sizeof *e->pass_blocks);
@@ -300,6 +303,7 @@ void sluice_stats(const struct sluice_engine *e, struct sluice_stats *stats)
         .device_bytes = u.device_bytes,
         .device_bytes_max = u.device_bytes_max,
         .host_bytes = p.host_bytes,
+        .kv_bytes = cache_kv_bytes(&e->sessions[0].cache),
         .slots_device = slot_bytes ? (uint32_t)(p.device_bytes / slot_bytes) : 0,
         .slots_host = slot_bytes ? (uint32_t)(p.host_bytes / slot_bytes) : 0,
         .experts_total = (uint32_t)container_expert_count(e->container),

@@ -131,7 +131,7 @@ static void full_mixer(struct sub_batch *b, const struct weights_layer *w, uint3
         .head_dim = c->head_dim,
         .rotary_dim = c->rotary_dim,
         .rotary_scale = e->weights.rotary_scale,
-        .kv_f16 = e->options.kv == SLUICE_KV_F16,
+        .kv = (enum kv_type)e->options.kv,
     };
     uint32_t qg_rows = model_qg_rows(c), kv = model_kv_dim(c), out = model_attention_dim(c);
     op_matmul(e->ops, b->cmd, &w->q, &x, s->wide, row_stride(b, qg_rows), false);

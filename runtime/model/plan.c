@@ -78,7 +78,7 @@ static enum sluice_status measure_sizes(const struct sluice_engine *e, uint32_t 
     struct scratch scratch = {0};
     uint64_t cache;
     uint32_t segments_max;
-    TRY(cache_bytes(e->device, c, e->options.kv == SLUICE_KV_F16, context, &cache, &segments_max));
+    TRY(cache_bytes(e->device, c, (enum kv_type)e->options.kv, context, &cache, &segments_max));
     s->state = state_bytes(c);
     s->kv = cache - s->state;
     s->limits = scratch_needs(e, context, s->passes ? s->passes : 1, segments_max);

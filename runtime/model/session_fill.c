@@ -55,7 +55,7 @@ static void fill_attention(struct sluice_engine *e, struct gpu_command *cmd, con
         .head_dim = c->head_dim,
         .rotary_dim = c->rotary_dim,
         .rotary_scale = e->weights.rotary_scale,
-        .kv_f16 = e->options.kv == SLUICE_KV_F16,
+        .kv = (enum kv_type)e->options.kv,
     };
     for (uint32_t i = 0; i < cache->segment_count; i++) {
         const struct kv_segment *segment = &cache->segments[i];

@@ -29,7 +29,7 @@ bool coop_attends(const struct ops *ops, const struct attention_shape *shape)
 {
     const struct gpu_caps *caps = ops->caps;
     uint32_t dim = shape->head_dim;
-    if (!ops->tuning.matrix_cores || !ops->prefill || !shape->kv_f16 || !(dim == STEP || dim % PIECE == 0))
+    if (!ops->tuning.matrix_cores || !ops->prefill || shape->kv != KV_F16 || !(dim == STEP || dim % PIECE == 0))
         return false;
     // Products of 8 columns on Intel's A770 leave no registers for the rest.
     if (caps->matrix_shape.n < 16 && !caps->is_software)

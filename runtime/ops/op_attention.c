@@ -6,11 +6,24 @@ enum { HEAD_DIM_MAX = 256, GROUP_MAX = 16 };
 // From so many positions on the tuning for long documents holds; up to so many rows the one for few.
 enum { ROWS_FEW = 8, LONG = 4096 };
 
+static const enum shader_id rope_shaders[] = {
+    [KV_F16] = SHADER_ROPE_STORE_F16, [KV_F32] = SHADER_ROPE_STORE_F32, [KV_Q8] = SHADER_ROPE_STORE_Q8};
+static const enum shader_id attend_shaders[] = {
+    [KV_F16] = SHADER_ATTEND_F16, [KV_F32] = SHADER_ATTEND_F32, [KV_Q8] = SHADER_ATTEND_Q8};
+
+uint64_t kv_block_bytes(enum kv_type type, uint32_t head_dim)
+{
+    static const uint32_t values[] = {[KV_F16] = 2, [KV_F32] = 4, [KV_Q8] = 1};
+    uint64_t scales = type == KV_Q8 ? (uint64_t)head_dim / 32 * 4 : 0;
+    return KV_BLOCK * ((uint64_t)head_dim * values[type] + scales);
+}
+
 static void shape_check(const struct ops *ops, const struct attention_shape *shape, uint32_t tokens)
 {
     CHECK(shape->kv_heads > 0 && shape->heads % shape->kv_heads == 0);
     CHECK(shape->heads >= shape->kv_heads && shape->heads / shape->kv_heads <= GROUP_MAX);
     CHECK(shape->head_dim > 0 && shape->head_dim % 8 == 0 && shape->head_dim <= HEAD_DIM_MAX);
+    CHECK(shape->kv != KV_Q8 || shape->head_dim % 32 == 0);
     CHECK(shape->rotary_dim % 2 == 0 && shape->rotary_dim <= shape->head_dim);
     CHECK(shape->heads + shape->kv_heads <= ops->caps->max_groups_y);
     CHECK((uint64_t)tokens * (shape->heads / shape->kv_heads) <= ops->caps->max_groups_x);
@@ -18,7 +31,7 @@ static void shape_check(const struct ops *ops, const struct attention_shape *sha
 
 static void segment_check(const struct attention_shape *shape, const struct kv_segment *segment)
 {
-    uint64_t bytes = (uint64_t)segment->capacity * shape->kv_heads * shape->head_dim * (shape->kv_f16 ? 2 : 4);
+    uint64_t bytes = segment->capacity / KV_BLOCK * shape->kv_heads * kv_block_bytes(shape->kv, shape->head_dim);
     CHECK(segment->first % KV_BLOCK == 0 && segment->capacity > 0 && segment->capacity % KV_BLOCK == 0);
     CHECK(segment->k.bytes >= bytes && segment->v.bytes >= bytes);
 }
@@ -51,7 +64,7 @@ void op_rope_store(struct ops *ops, struct gpu_command *cmd, const struct attent
                              .segment_tokens = segment->capacity};
     struct gpu_range ranges[] = {qg, k, v, q_norm, k_norm, frequencies, segment->k, segment->v, q_out};
     ops_dispatch(ops, cmd,
-                 &(struct ops_dispatch){.shader = shape->kv_f16 ? SHADER_ROPE_STORE_F16 : SHADER_ROPE_STORE_F32,
+                 &(struct ops_dispatch){.shader = rope_shaders[shape->kv],
                                         .ranges = ranges,
                                         .range_count = 9,
                                         .push = &push,
@@ -98,7 +111,7 @@ void op_attend(struct ops *ops, struct gpu_command *cmd, const struct attention_
         return;
     }
     ops_dispatch(ops, cmd,
-                 &(struct ops_dispatch){.shader = shape->kv_f16 ? SHADER_ATTEND_F16 : SHADER_ATTEND_F32,
+                 &(struct ops_dispatch){.shader = attend_shaders[shape->kv],
                                         .constants = {shape->head_dim, tile_rows, tuning->keys, unroll, tuning->warm},
                                         .constant_count = 5,
                                         .ranges = ranges,

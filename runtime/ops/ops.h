@@ -164,15 +164,22 @@ void op_delta_norm(struct ops *ops, struct gpu_command *cmd, const struct delta_
 
 // --- gated attention (one sequence) ---------------------------------------------------------------------------------
 
+// Number format of K and V in the cache. KV_Q8: signed bytes with an f32 scale per 32 neighbouring dimensions of a
+// position, d = max|x| / 127 and q = round to nearest even of x / d; head_dim must be a multiple of 32.
+enum kv_type { KV_F16, KV_F32, KV_Q8 };
+
+// Bytes of K, or of V, of one block of KV_BLOCK positions and one kv head.
+uint64_t kv_block_bytes(enum kv_type type, uint32_t head_dim);
+
 struct attention_shape {
     uint32_t heads, kv_heads, head_dim;
     uint32_t rotary_dim; // even; the first rotary_dim dimensions are rotated, pairs (i, i + rotary_dim / 2)
     float rotary_scale;  // YaRN's factor on cos and sin; 1 without
-    bool kv_f16;         // K and V in f16, else f32
+    enum kv_type kv;
 };
 
 // A run of KV_BLOCK-token blocks of one layer of one sequence, small enough for one binding.
-// k: [kv_head][block][head_dim / 4][KV_BLOCK][4]; v: [kv_head][block][KV_BLOCK][head_dim]
+// k, v: [kv_head][block], blocks as in shaders/kv.glsl
 enum { KV_BLOCK = 32 };
 struct kv_segment {
     struct gpu_range k, v;

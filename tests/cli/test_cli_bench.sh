@@ -14,7 +14,7 @@ grep -q '^device ' out || fail "the device is not named"
 grep -q 'GPU time' out && fail "GPU times without -v"
 ok bench m.sluice --prompt 0 --gen 2 --depth 50
 grep -q '^prefill' out && fail "--prompt 0 prefills"
-ok bench m.sluice --prompt 8 --gen 0
+ok bench m.sluice --prompt 8 --gen 0 --kv q8
 grep -q '^decode' out && fail "--gen 0 decodes"
 
 # Few slots: experts are read again and again. With -v there may be messages.
@@ -25,7 +25,7 @@ r = json.load(open(sys.argv[1]))
 assert r["device"] and r["driver"] and r["peak_rss"] > 0 and r["peak_device"] > 0
 assert r["slots"]["device"] == 4 and r["slots"]["experts_total"] == 48
 (p,), d = r["prefill"], r["decode"]
-assert p["tokens"] == 20 and p["passes"] == 1 and d["tokens"] == d["passes"] == 4 and p["depth"] == d["depth"] == 6
+assert p["tokens"] == 20 and p["passes"] == 1 and d["tokens"] == d["passes"] == 4 and p["depth"] == d["depth"] == 6 and d["kv_bytes"] > 0
 for x in p, d:
     assert x["seconds_min"] <= x["seconds"] <= x["seconds_max"] and abs(x["tok_s"] * x["seconds"] - x["tokens"]) < 1e-3
     assert x["experts"]["misses"] > 0 and x["experts"]["bytes_read"] >= 4096 * x["experts"]["misses"]

@@ -58,7 +58,7 @@ static void test_numbers(void **state)
     (void)state;
     uint64_t wide = 0;
     uint32_t count = 0;
-    bool f32 = false;
+    enum sluice_kv kv = SLUICE_KV_F16;
     assert_int_equal(cli_parse_u64("18446744073709551615", &wide), SLUICE_OK);
     assert_true(wide == UINT64_MAX);
     assert_true(cli_parse_u64("18446744073709551616", &wide) < 0);
@@ -68,9 +68,13 @@ static void test_numbers(void **state)
     assert_int_equal(cli_parse_count("4294967295", &count), SLUICE_OK);
     assert_true(cli_parse_count("4294967296", &count) < 0);
     assert_true(cli_parse_count("0", &count) < 0);
-    assert_int_equal(cli_parse_kv("f32", &f32), SLUICE_OK);
-    assert_true(f32);
-    assert_true(cli_parse_kv("f64", &f32) < 0);
+    assert_int_equal(cli_parse_kv("f32", &kv), SLUICE_OK);
+    assert_int_equal(kv, SLUICE_KV_F32);
+    assert_int_equal(cli_parse_kv("q8", &kv), SLUICE_OK);
+    assert_int_equal(kv, SLUICE_KV_Q8);
+    assert_int_equal(cli_parse_kv("f16", &kv), SLUICE_OK);
+    assert_int_equal(kv, SLUICE_KV_F16);
+    assert_true(cli_parse_kv("f64", &kv) < 0);
 }
 
 // Options that all commands share would end up in the wrong field.
@@ -95,7 +99,7 @@ static void test_engine_options(void **state)
     assert_int_equal(e.slots, 64);
     assert_string_equal(e.io, "uring");
     assert_int_equal(e.context_tokens, 1000);
-    assert_true(e.kv_f32 && e.verbose);
+    assert_true(e.kv == SLUICE_KV_F32 && e.verbose);
     assert_string_equal(positional[0], "a");
     assert_string_equal(positional[1], "-b");
 }

@@ -152,6 +152,37 @@ static void check_case(const char *name, bool decode)
     fixture_remove();
 }
 
+// A cache of rounded keys and values instead of exact ones: prefill in two parts, so that the second one reads what the
+// first one stored. The limit is of the largest difference of any logit, in shares of the largest logit.
+static void check_cache(const char *name, enum sluice_kv kv, double limit)
+{
+    char path[512], container[4096];
+    struct golden g = golden_open(name);
+    snprintf(path, sizeof path, TEST_DATA "/golden/%s/config.json", name);
+    char *config = fixture_text(path);
+    fixture_container(config, 1, QUANT_BF16, container);
+    struct outcome o;
+    struct outcome_options options = {.split = g.tokens - g.tokens / 4, .engine.kv = kv};
+    outcome_compute(container, g.ids, g.tokens, &options, &o);
+    double scale, difference = compare_rows(&g, "logits", o.logits, o.vocab, &scale);
+    print_message("%-9s cache %d: logits off by at most %.2e of %.2f\n", name, (int)kv, difference, scale);
+    if (!(difference <= limit * scale))
+        fail_msg("%s: logits off by %g of %g", name, difference, scale);
+    outcome_finish(&o);
+    mem_free(config);
+    golden_close(&g);
+    fixture_remove();
+}
+
+// If this fails, `--kv f16` or `--kv q8` change what the model says by more than rounding does.
+static void test_rounded_caches(void **state)
+{
+    (void)state;
+    check_cache("hybrid", SLUICE_KV_F16, 5e-4);
+    check_cache("hybrid", SLUICE_KV_Q8, 1e-2);
+    check_cache("headsize", SLUICE_KV_Q8, 1e-2);
+}
+
 // If one of these fails, the model says something else than the published one would.
 #define GOLDEN(name)                                \
     static void test_##name##_prefill(void **state) \
@@ -196,7 +227,7 @@ int main(void)
         cmocka_unit_test(test_yarn_prefill),     cmocka_unit_test(test_yarn_decode),
         cmocka_unit_test(test_plain_prefill),    cmocka_unit_test(test_plain_decode),
         cmocka_unit_test(test_densemix_prefill), cmocka_unit_test(test_densemix_decode),
-        cmocka_unit_test(test_long_prefill),
+        cmocka_unit_test(test_long_prefill),     cmocka_unit_test(test_rounded_caches),
     };
 #ifdef MATRIX_CORES
     require_matrix_cores();

@@ -61,10 +61,10 @@ static void attention_free(struct attention *a)
     free(a->ref_v);
 }
 
-// Filled with NaN (of either format), so that whatever reads a position that was never stored shows.
+// Filled with NaN (in q8: scales that are), so that whatever reads a position that was never stored shows.
 static struct kv_segment segment_make(const struct attention_shape *shape, uint32_t first, uint32_t capacity)
 {
-    size_t bytes = (size_t)capacity * shape->kv_heads * shape->head_dim * (shape->kv_f16 ? 2 : 4);
+    size_t bytes = capacity / KV_BLOCK * shape->kv_heads * kv_block_bytes(shape->kv, shape->head_dim);
     struct kv_segment segment = {
         .k = buffer_output(bytes), .v = buffer_output(bytes), .first = first, .capacity = capacity};
     memset(buffer_data(segment.k), 0xFF, bytes);
@@ -80,39 +80,62 @@ static void store(const struct attention *a, const struct kv_segment *segment)
     command_run(cmd);
 }
 
-// The place of (head, position, dimension) in a segment's k and v, in elements.
-static size_t k_place(const struct attention_shape *s, const struct kv_segment *g, size_t head, size_t p, size_t d)
-{
-    size_t block = head * (g->capacity / KV_BLOCK) + p / KV_BLOCK;
-    return ((block * (s->head_dim / 4) + d / 4) * KV_BLOCK + p % KV_BLOCK) * 4 + d % 4;
-}
+enum which { WHICH_K, WHICH_V };
 
-static size_t v_place(const struct attention_shape *s, const struct kv_segment *g, size_t head, size_t p, size_t d)
+// What lies in a segment at (head, position in the segment, dimension): the layout of shaders/kv.glsl.
+static float stored(const struct attention_shape *s, const struct kv_segment *g, enum which which, size_t head,
+                    size_t position, size_t d)
 {
-    return (head * g->capacity + p) * s->head_dim + d;
-}
-
-static float stored(const struct attention_shape *s, struct gpu_range range, size_t place)
-{
-    const uint16_t *halves = (const uint16_t *)(const void *)buffer_data(range);
-    return s->kv_f16 ? f32_from_f16(halves[place]) : buffer_data(range)[place];
+    static const size_t sizes[] = {[KV_F16] = 2, [KV_F32] = 4, [KV_Q8] = 1};
+    size_t size = sizes[s->kv], per_piece = 16 / size, slot = position % KV_BLOCK, dim = s->head_dim;
+    const uint8_t *block = (const uint8_t *)buffer_data(which == WHICH_K ? g->k : g->v);
+    block += (head * (g->capacity / KV_BLOCK) + position / KV_BLOCK) * kv_block_bytes(s->kv, s->head_dim);
+    const uint8_t *at = block + (slot * dim + d) * size;
+    if (which == WHICH_K)
+        at = block + (d / per_piece * KV_BLOCK + slot) * 16 + d % per_piece * size;
+    uint16_t half;
+    float value;
+    switch (s->kv) {
+    case KV_F16:
+        memcpy(&half, at, sizeof half);
+        return f32_from_f16(half);
+    case KV_F32:
+        memcpy(&value, at, sizeof value);
+        return value;
+    case KV_Q8:
+        memcpy(&value, block + KV_BLOCK * dim + (slot * (dim / 32) + d / 32) * 4, sizeof value);
+        return value * (float)*(const int8_t *)at;
+    }
+    return NAN;
 }
 
 // --- rope_store -----------------------------------------------------------------------------------------------------
 
+// How far the stored value of row[d] may be from it: half a step of the format, besides `exact` of the row itself.
+static double storage_error(const struct attention_shape *s, const double *row, uint32_t d, double exact)
+{
+    double largest = 0, error = exact * (1 + fabs(row[d]));
+    for (uint32_t i = d / 32 * 32; s->kv == KV_Q8 && i < d / 32 * 32 + 32; i++)
+        largest = fmax(largest, fabs(row[i]));
+    if (s->kv == KV_F16)
+        error += 1e-7 + 5e-4 * fabs(row[d]);
+    return error + largest / 127 * 0.5001;
+}
+
 // Compares what lies in the segment with the reference, and that nothing else was written.
-static void expect_stored(const struct attention *a, const struct kv_segment *g, double absolute, double relative)
+static void expect_stored(const struct attention *a, const struct kv_segment *g)
 {
     const struct attention_shape *s = &a->shape;
     for (uint32_t p = 0; p < g->capacity; p++)
         for (uint32_t h = 0; h < s->kv_heads; h++)
             for (uint32_t d = 0; d < s->head_dim; d++) {
-                float k = stored(s, g->k, k_place(s, g, h, p, d)), v = stored(s, g->v, v_place(s, g, h, p, d));
+                float k = stored(s, g, WHICH_K, h, p, d), v = stored(s, g, WHICH_V, h, p, d);
                 uint32_t token = g->first + p - a->first; // wraps for positions before
                 if (token < a->tokens) {
-                    size_t i = (token * s->kv_heads + h) * s->head_dim + d;
-                    assert_near("k", &k, a->ref_k + i, 1, absolute, relative);
-                    assert_near("v", &v, a->ref_v + i, 1, s->kv_f16 ? 1e-7 : 0, s->kv_f16 ? 5e-4 : 0);
+                    const double *k_row = a->ref_k + (token * s->kv_heads + h) * s->head_dim;
+                    const double *v_row = a->ref_v + (token * s->kv_heads + h) * s->head_dim;
+                    assert_near("k", &k, k_row + d, 1, storage_error(s, k_row, d, 2e-6), 0);
+                    assert_near("v", &v, v_row + d, 1, storage_error(s, v_row, d, 0), 0);
                 } else {
                     assert_true(isnan(k) && isnan(v));
                 }
@@ -126,7 +149,7 @@ static void expect_rope(struct attention_shape shape, uint32_t tokens, uint32_t 
     struct kv_segment segment = segment_make(&shape, segment_first, capacity);
     store(&a, &segment);
     assert_near("q", buffer_data(a.q), a.ref_q, tokens * shape.heads * shape.head_dim, 2e-6, 2e-6);
-    expect_stored(&a, &segment, 2e-6, shape.kv_f16 ? 5e-4 : 2e-6);
+    expect_stored(&a, &segment);
     attention_free(&a);
     mixer_test_teardown(NULL);
 }
@@ -135,14 +158,16 @@ static void rope_store_agrees_with_reference(void **state)
 {
     // A wrongly rotated or misplaced key loses the order of the words.
     (void)state;
-    for (unsigned f16 = 0; f16 < 2; f16++) {
-        expect_rope((struct attention_shape){4, 2, 32, 8, 1, f16}, 1, 0, 0, 32);
-        expect_rope((struct attention_shape){4, 2, 32, 8, 1, f16}, 70, 5, 0, 96);
-        expect_rope((struct attention_shape){3, 1, 8, 6, 1.25f, f16}, 33, 31, 32, 32); // partly in the segment
-        expect_rope((struct attention_shape){2, 2, 96, 96, 1, f16}, 40, 64, 32, 64);
-        expect_rope((struct attention_shape){16, 2, 256, 64, 1.1386f, f16}, 5, 1000, 992, 32);
-        expect_rope((struct attention_shape){2, 1, 64, 16, 1, f16}, 3, 100, 32, 32); // behind the segment
-        expect_rope((struct attention_shape){2, 1, 64, 16, 1, f16}, 3, 10, 32, 32);  // before it
+    for (enum kv_type kv = KV_F16; kv <= KV_Q8; kv++) {
+        if (kv != KV_Q8) // partly in the segment
+            expect_rope((struct attention_shape){3, 1, 8, 6, 1.25f, kv}, 33, 31, 32, 32);
+        expect_rope((struct attention_shape){4, 2, 32, 8, 1, kv}, 1, 0, 0, 32);
+        expect_rope((struct attention_shape){4, 2, 32, 8, 1, kv}, 70, 5, 0, 96);
+        expect_rope((struct attention_shape){3, 1, 32, 6, 1.25f, kv}, 33, 31, 32, 32); // partly in the segment
+        expect_rope((struct attention_shape){2, 2, 96, 96, 1, kv}, 40, 64, 32, 64);
+        expect_rope((struct attention_shape){16, 2, 256, 64, 1.1386f, kv}, 5, 1000, 992, 32);
+        expect_rope((struct attention_shape){2, 1, 64, 16, 1, kv}, 3, 100, 32, 32); // behind the segment
+        expect_rope((struct attention_shape){2, 1, 64, 16, 1, kv}, 3, 10, 32, 32);  // before it
     }
 }
 
@@ -152,14 +177,14 @@ static void rope_is_exact_far_into_a_document(void **state)
     static const uint32_t first[] = {4095, 65530, 262136, 1048570, 16777184};
     (void)state;
     for (size_t i = 0; i < sizeof first / sizeof *first; i++)
-        expect_rope((struct attention_shape){2, 1, 64, 64, 1, false}, 9, first[i], first[i] / 32 * 32, 64);
+        expect_rope((struct attention_shape){2, 1, 64, 64, 1, KV_F32}, 9, first[i], first[i] / 32 * 32, 64);
 }
 
 static void f16_storage_rounds_to_nearest_even(void **state)
 {
     // K and V in 16 bits must not depend on how a driver happens to round.
     (void)state;
-    struct attention_shape wide = {1, 1, 64, 16, 1, false}, half = {1, 1, 64, 16, 1, true};
+    struct attention_shape wide = {1, 1, 64, 16, 1, KV_F32}, half = {1, 1, 64, 16, 1, KV_F16};
     struct attention a = attention_make(wide, 64, 0, 1);
     for (uint32_t i = 0; i < 64 * 64; i++) // all exponents, exact ties, what becomes subnormal or infinite
         buffer_data(a.v)[i] = ldexpf(1 + (float)(i % 64) / 2048, (int)(i / 64) - 32) * (i % 3 ? 1.0f : -1.0f);
@@ -167,12 +192,13 @@ static void f16_storage_rounds_to_nearest_even(void **state)
     store(&a, &exact);
     a.shape = half;
     store(&a, &rounded);
-    const uint16_t *k = (const uint16_t *)(const void *)buffer_data(rounded.k);
-    const uint16_t *v = (const uint16_t *)(const void *)buffer_data(rounded.v);
-    for (uint32_t i = 0; i < 64 * 64; i++) {
-        assert_int_equal(k[i], f16_from_f32(buffer_data(exact.k)[i]));
-        assert_int_equal(v[i], f16_from_f32(buffer_data(exact.v)[i]));
-    }
+    for (uint32_t p = 0; p < 64; p++)
+        for (uint32_t d = 0; d < 64; d++)
+            for (enum which which = WHICH_K; which <= WHICH_V; which++) {
+                float want = f32_from_f16(f16_from_f32(stored(&wide, &exact, which, 0, p, d)));
+                float got = stored(&half, &rounded, which, 0, p, d);
+                assert_memory_equal(&got, &want, sizeof got);
+            }
     attention_free(&a);
 }
 
@@ -194,6 +220,19 @@ static uint32_t run_count(uint32_t context, const struct cut *cut)
     return splits;
 }
 
+// From here on the reference's K and V are what the segment holds.
+static void read_stored(struct attention *a, const struct kv_segment *g)
+{
+    const struct attention_shape *s = &a->shape;
+    for (uint32_t p = 0; p < g->capacity && g->first + p < a->tokens; p++)
+        for (uint32_t h = 0; h < s->kv_heads; h++)
+            for (uint32_t d = 0; d < s->head_dim; d++) {
+                size_t i = ((g->first + p) * s->kv_heads + h) * s->head_dim + d;
+                a->ref_k[i] = (double)stored(s, g, WHICH_K, h, p, d);
+                a->ref_v[i] = (double)stored(s, g, WHICH_V, h, p, d);
+            }
+}
+
 // The last `queries` tokens of `a` attend to all before them: y [queries, heads * head_dim].
 static struct gpu_range attend(struct ops *ops, struct attention *a, uint32_t queries, struct cut cut)
 {
@@ -209,6 +248,7 @@ static struct gpu_range attend(struct ops *ops, struct attention *a, uint32_t qu
         struct kv_segment segment = segment_make(s, begin, cut.segment_tokens);
         uint32_t end = context < begin + cut.segment_tokens ? context : begin + cut.segment_tokens;
         store(a, &segment);
+        read_stored(a, &segment);
         if (begin == 0)
             q = buffer_floats(buffer_data(a->q) + first * row, queries * row);
         struct gpu_command *cmd = command_open();
@@ -242,18 +282,25 @@ static double *reference_attend(const struct attention *a, uint32_t queries)
 
 // Matrix cores round queries and probabilities to f16, too.
 #ifdef MATRIX_CORES
-static const double tolerance_f16 = 2e-3, tolerance_variants = 5e-3; // the other kind of device has none
+static const double tolerance_f16 = 2e-3, tolerance_stored_f16 = 2e-3,
+                    tolerance_variants = 5e-3; // the other kind of device has none
 #else
-static const double tolerance_f16 = 1e-3, tolerance_variants = 1e-6;
+static const double tolerance_f16 = 1e-3, tolerance_stored_f16 = 1e-5, tolerance_variants = 1e-6;
 #endif
 
+// Compares with the reference on the stored numbers, and on those before they were rounded.
 static void expect_attend(struct attention_shape shape, uint32_t context, uint32_t queries, struct cut cut, double gain)
 {
+    const double rounding[] = {[KV_F16] = tolerance_f16, [KV_F32] = 1e-5, [KV_Q8] = 1.5e-2};
     struct attention a = attention_make(shape, context, 0, gain);
+    uint32_t count = queries * shape.heads * shape.head_dim;
+    double *unrounded = reference_attend(&a, queries);
     struct gpu_range y = attend(mixer_ops, &a, queries, cut);
     double *want = reference_attend(&a, queries);
-    double tolerance = (shape.kv_f16 ? tolerance_f16 : 1e-5) * gain * gain;
-    assert_near("attention", buffer_data(y), want, queries * shape.heads * shape.head_dim, tolerance, 0);
+    double exact = shape.kv == KV_F16 ? tolerance_stored_f16 : 1e-5;
+    assert_near("attention", buffer_data(y), want, count, exact * gain * gain, 0);
+    assert_near("attention, storage included", buffer_data(y), unrounded, count, rounding[shape.kv] * gain * gain, 0);
+    free(unrounded);
     free(want);
     attention_free(&a);
     mixer_test_teardown(NULL);
@@ -267,9 +314,9 @@ static void attend_agrees_with_reference(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof dims / sizeof *dims; i++)
         for (size_t j = 0; j < sizeof contexts / sizeof *contexts; j++)
-            for (unsigned f16 = 0; f16 < 2; f16++)
-                if (!f16 || dims[i] % 64 == 0) // pipelines take long to compile
-                    expect_attend((struct attention_shape){4, 2, dims[i], 8, 1, f16}, contexts[j][0], contexts[j][1],
+            for (enum kv_type kv = KV_F16; kv <= KV_Q8; kv++)
+                if (kv == KV_F32 || dims[i] % 64 == 0 || (kv == KV_Q8 && dims[i] == 96)) // they take long to compile
+                    expect_attend((struct attention_shape){4, 2, dims[i], 8, 1, kv}, contexts[j][0], contexts[j][1],
                                   (struct cut){0}, 1);
 }
 
@@ -279,7 +326,7 @@ static void attend_with_any_number_of_heads(void **state)
     static const uint32_t heads[][2] = {{1, 1}, {2, 2}, {3, 1}, {6, 2}, {5, 1}, {16, 2}, {12, 1}, {16, 1}};
     (void)state;
     for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
-        struct attention_shape shape = {heads[i][0], heads[i][1], 32, 8, 1, false};
+        struct attention_shape shape = {heads[i][0], heads[i][1], 32, 8, 1, KV_F32};
         expect_attend(shape, 70, 70, (struct cut){0}, 1);
         expect_attend(shape, 70, 1, (struct cut){0}, 1);
         expect_attend(shape, 65, 1, (struct cut){0}, 1);
@@ -291,15 +338,16 @@ static void attend_far_into_a_document(void **state)
 {
     // Long documents are read with wider workgroups.
     (void)state;
-    expect_attend((struct attention_shape){4, 2, 8, 8, 1, true}, 4200, 40, (struct cut){0}, 1);
+    expect_attend((struct attention_shape){4, 2, 8, 8, 1, KV_F16}, 4200, 40, (struct cut){0}, 1);
+    expect_attend((struct attention_shape){2, 1, 32, 8, 1, KV_Q8}, 4200, 40, (struct cut){0}, 1);
 }
 
 static void attend_with_large_scores(void **state)
 {
     // Sharp heads have scores in the hundreds: the maximum must be subtracted before the exponential.
     (void)state;
-    expect_attend((struct attention_shape){4, 2, 64, 16, 1, false}, 150, 20, (struct cut){0}, 4);
-    expect_attend((struct attention_shape){4, 2, 64, 16, 1, false}, 150, 20, (struct cut){64, 32}, 4);
+    expect_attend((struct attention_shape){4, 2, 64, 16, 1, KV_F32}, 150, 20, (struct cut){0}, 4);
+    expect_attend((struct attention_shape){4, 2, 64, 16, 1, KV_F32}, 150, 20, (struct cut){64, 32}, 4);
 }
 
 static void attend_in_segments_and_runs(void **state)
@@ -307,7 +355,7 @@ static void attend_in_segments_and_runs(void **state)
     // How memory is cut into pieces must not show in the answer, also where a run has nothing visible for a row.
     static const struct cut cuts[] = {{0, 32}, {0, 64}, {0, 96}, {32, 32}, {64, 32}, {96, 64}, {128, 0}};
     (void)state;
-    struct attention_shape shape = {4, 2, 64, 16, 1, false};
+    struct attention_shape shape = {4, 2, 64, 16, 1, KV_F32};
     for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
         struct attention a = attention_make(shape, 230, 0, 1);
         struct gpu_range whole = attend(mixer_ops, &a, 100, (struct cut){0}),
@@ -324,7 +372,7 @@ static void attend_is_the_same_alone_and_in_a_batch(void **state)
 {
     // A token's result must not depend on which other tokens were computed with it.
     (void)state;
-    struct attention_shape shape = {4, 2, 64, 16, 1, true};
+    struct attention_shape shape = {4, 2, 64, 16, 1, KV_F16};
     struct attention a = attention_make(shape, 130, 0, 1);
     struct gpu_range alone = attend(mixer_ops, &a, 1, (struct cut){0, 64}),
                      batch = attend(mixer_ops, &a, 67, (struct cut){0, 64});
@@ -336,7 +384,7 @@ static void attend_variants_agree(void **state)
 {
     // The variant that graphics cards run is tested on every device.
     (void)state;
-    struct attention_shape shape = {16, 2, 64, 16, 1, true};
+    struct attention_shape shape = {16, 2, 64, 16, 1, KV_F16};
     struct attention a = attention_make(shape, 150, 0, 2);
     struct gpu_range one = attend(mixer_ops, &a, 20, (struct cut){0, 96});
     struct gpu_range other = attend(mixer_ops_other(), &a, 20, (struct cut){0, 96});

@@ -6,7 +6,7 @@
 enum { HIDDEN = 2048, EXPERTS = 512, TOP_K = 10, RUN = 512, CAPACITY = 32768 + RUN, SPLIT = 512 };
 
 static const struct attention_shape attention = {
-    .heads = 16, .kv_heads = 2, .head_dim = 256, .rotary_dim = 64, .rotary_scale = 1, .kv_f16 = true};
+    .heads = 16, .kv_heads = 2, .head_dim = 256, .rotary_dim = 64, .rotary_scale = 1, .kv = KV_F16};
 static const struct delta_shape delta = {
     .key_heads = 16, .value_heads = 32, .key_dim = 128, .value_dim = 128, .conv_taps = 4};
 
