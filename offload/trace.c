@@ -40,9 +40,10 @@ struct trace_reader {
     uint16_t experts[TRACE_EXPERTS_MAX];
 };
 
+// `data` may be NULL if there are no bytes.
 static void put_bytes(struct trace_writer *w, const void *data, size_t bytes)
 {
-    if (w->error == 0 && fwrite(data, 1, bytes, w->file) != bytes)
+    if (w->error == 0 && bytes > 0 && fwrite(data, 1, bytes, w->file) != bytes)
         w->error = errno ? errno : EIO;
 }
 
