@@ -20,8 +20,9 @@ static const struct feature {
     FEATURE(v12.timelineSemaphore, true),       // ticks
     FEATURE(dot.shaderIntegerDotProduct, true), // 8-bit activations against quantised weights
     FEATURE(core.features.shaderInt64, false),  // the same on software drivers
-    FEATURE(v12.shaderFloat16, false),          // these five for matrix cores
+    FEATURE(v12.shaderFloat16, false),          // these six for matrix cores
     FEATURE(v12.vulkanMemoryModel, false),
+    FEATURE(v12.vulkanMemoryModelDeviceScope, false), // of any atomic, once the memory model is on
     FEATURE(subgroup.subgroupSizeControl, false),
     FEATURE(subgroup.computeFullSubgroups, false),
     FEATURE(matrix.cooperativeMatrix, false),
@@ -95,6 +96,7 @@ static void query_features(VkPhysicalDevice physical, struct device_support *sup
         if (!*feature_flag(&present, &features[i]) && features[i].required)
             add_missing(support, strrchr(features[i].name, '.') + 1);
     }
+    support->features.v12.vulkanMemoryModel &= support->features.v12.vulkanMemoryModelDeviceScope;
 }
 
 static void check_limits(struct device_support *support)
