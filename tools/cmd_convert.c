@@ -19,20 +19,6 @@ static void draw(void *user, const struct convert_progress *progress)
     cli_progress_draw(user, progress->bytes_done, progress->bytes_total);
 }
 
-static enum sluice_status choose_recipe(const struct arguments *a, struct model_recipe *recipe)
-{
-    enum quant_type type = QUANT_Q4_K;
-    enum sluice_status status;
-    if (a->type)
-        TRY(quant_type_from_name(a->type, &type));
-    *recipe = model_recipe_default(type);
-    if (a->trunk)
-        TRY(quant_type_from_name(a->trunk, &recipe->trunk));
-    return SLUICE_OK;
-fail:
-    return status;
-}
-
 static int convert(const struct arguments *a)
 {
     struct cli_progress progress = {.label = "converting"};
@@ -45,7 +31,7 @@ static int convert(const struct arguments *a)
         .progress = draw,
         .user = &progress,
     };
-    enum sluice_status status = choose_recipe(a, &options.recipe);
+    enum sluice_status status = model_recipe_from_names(a->type, a->trunk, &options.recipe);
     if (status < 0)
         return cli_fail(status);
     if (!a->force && access(a->output, F_OK) == 0) {

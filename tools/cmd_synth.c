@@ -112,20 +112,6 @@ static enum sluice_status write_checkpoint(const struct arguments *a, const char
     return model_synth_write(&options);
 }
 
-static enum sluice_status choose_recipe(const struct arguments *a, struct model_recipe *recipe)
-{
-    enum quant_type type = QUANT_Q4_K;
-    enum sluice_status status;
-    if (a->type)
-        TRY(quant_type_from_name(a->type, &type));
-    *recipe = model_recipe_default(type);
-    if (a->trunk)
-        TRY(quant_type_from_name(a->trunk, &recipe->trunk));
-    return SLUICE_OK;
-fail:
-    return status;
-}
-
 static enum sluice_status write_container(const struct arguments *a, const char *config, size_t config_bytes)
 {
     struct cli_progress progress = {.label = "writing"};
@@ -139,7 +125,7 @@ static enum sluice_status write_container(const struct arguments *a, const char 
         .progress = draw,
         .user = &progress,
     };
-    enum sluice_status status = choose_recipe(a, &options.recipe);
+    enum sluice_status status = model_recipe_from_names(a->type, a->trunk, &options.recipe);
     if (status < 0)
         return status;
     if (!a->force && access(a->container, F_OK) == 0)

@@ -262,6 +262,20 @@ struct model_recipe model_recipe_default(enum quant_type experts)
     return (struct model_recipe){.experts = experts, .trunk = format->is_float ? experts : QUANT_Q8_0};
 }
 
+enum sluice_status model_recipe_from_names(const char *experts, const char *trunk, struct model_recipe *recipe)
+{
+    enum quant_type type = QUANT_Q4_K;
+    enum sluice_status status;
+    if (experts)
+        TRY(quant_type_from_name(experts, &type));
+    *recipe = model_recipe_default(type);
+    if (trunk)
+        TRY(quant_type_from_name(trunk, &recipe->trunk));
+    return SLUICE_OK;
+fail:
+    return status;
+}
+
 enum quant_type model_type_for_cols(enum quant_type wanted, uint32_t cols)
 {
     if (quant_tile_bytes(wanted, 1, cols) != 0)

@@ -95,6 +95,10 @@ struct model_recipe {
 // The recipe for experts of type `experts`: trunk in q8_0, or in the same type if that is a float.
 struct model_recipe model_recipe_default(enum quant_type experts);
 
+// The same by the names that users give: "q4_k" ...; NULL: experts in Q4_K, the trunk as above. Error: that of
+// quant_type_from_name.
+enum sluice_status model_recipe_from_names(const char *experts, const char *trunk, struct model_recipe *recipe);
+
 // `wanted`, or the first of q8_0 and bf16 whose blocks fit rows of `cols` values.
 enum quant_type model_type_for_cols(enum quant_type wanted, uint32_t cols);
 
