@@ -3,7 +3,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
-#include <time.h>
 
 #include "runtime/base/check.h"
 #include "runtime/base/clock.h"
@@ -31,6 +30,7 @@ struct loader {
     uint32_t free_count;
     struct reader_completion *arrived; // [capacity] ring: read, not verified
     struct ring arrivals;
+    uint64_t checksum_cpu_ns;
 
     pthread_mutex_t mutex; // protects what follows
     pthread_cond_t work_came, result_came;
@@ -61,18 +61,10 @@ static uint32_t ring_pop(struct ring *ring, uint32_t capacity)
 
 // --- the thread -----------------------------------------------------------------------------------------------------
 
-static uint64_t thread_cpu_ns(void)
-{
-    struct timespec time;
-    if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time) != 0)
-        return 0;
-    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
-
 static void publish(struct loader *l, uint64_t tag, enum sluice_status status)
 {
     struct reader_statistics reader = reader_statistics(l->reader);
-    uint64_t cpu_ns = thread_cpu_ns();
+    uint64_t cpu_ns = clock_thread_cpu_ns();
     pthread_mutex_lock(&l->mutex);
     uint32_t at = ring_push(&l->finished, l->options.capacity);
     l->done[at] = (struct loader_completion){.tag = tag};
@@ -82,6 +74,7 @@ static void publish(struct loader *l, uint64_t tag, enum sluice_status status)
     }
     l->statistics.reader = reader;
     l->statistics.cpu_ns = cpu_ns;
+    l->statistics.checksum_cpu_ns = l->checksum_cpu_ns;
     pthread_cond_signal(&l->result_came);
     pthread_mutex_unlock(&l->mutex);
 }
@@ -118,7 +111,10 @@ static enum sluice_status check_record(struct loader *l, const struct reader_com
         return error_prefix(status, "layer %u, expert %u", request->layer, request->expert);
     if (l->options.skip_checksums)
         return SLUICE_OK;
-    return container_expert_verify(l->container, request->layer, request->expert, request->destination);
+    uint64_t start_cpu_ns = clock_thread_cpu_ns();
+    status = container_expert_verify(l->container, request->layer, request->expert, request->destination);
+    l->checksum_cpu_ns += clock_thread_cpu_ns() - start_cpu_ns;
+    return status;
 }
 
 static void finish_one(struct loader *l)

@@ -33,6 +33,10 @@ struct bench_measures bench_measures(const struct bench_result *r)
         .wait_gpu = ratio((double)s->wait_gpu_ns, ns),
         .submits_per_token = ratio((double)s->submits, tokens),
         .host_cpu_per_token = ratio(seconds(r->host_cpu_ns), tokens),
+        .record_cpu = ratio(seconds(s->record_cpu_ns), tokens),
+        .other_cpu = ratio(seconds(r->thread_cpu_ns - s->record_cpu_ns), tokens),
+        .read_cpu = ratio(seconds(s->io_cpu_ns - s->checksum_cpu_ns), tokens),
+        .checksum_cpu = ratio(seconds(s->checksum_cpu_ns), tokens),
     };
 }
 
@@ -107,6 +111,14 @@ static void print_line(const char *name, const struct bench_result *r)
            1e3 * m.host_cpu_per_token);
 }
 
+static void print_host_cpu(const char *name, const struct bench_result *r)
+{
+    struct bench_measures m = bench_measures(r);
+    printf("host    CPU of %s in ms/token: recording %.3f, the rest of the calling thread %.3f, reading %.3f, "
+           "checksums %.3f\n",
+           name, 1e3 * m.record_cpu, 1e3 * m.other_cpu, 1e3 * m.read_cpu, 1e3 * m.checksum_cpu);
+}
+
 static void print_direct(const struct bench_results *results)
 {
     const struct bench_drive *drive = &results->drive;
@@ -141,6 +153,10 @@ void bench_measures_print(const struct bench_options *options, const struct benc
     if (results->decode.tokens)
         print_line("decode", &results->decode);
     putchar('\n');
+    for (uint32_t i = 0; i < options->prompt_count; i++)
+        print_host_cpu("prefill", &results->prefills[i]);
+    if (results->decode.tokens)
+        print_host_cpu("decode", &results->decode);
     print_direct(results);
 }
 
@@ -166,6 +182,9 @@ void bench_measures_add_json(json_t *tree, const struct bench_result *r)
     json_object_set_new(tree, "wait_gpu", json_real(m.wait_gpu));
     json_object_set_new(tree, "submits_per_token", json_real(m.submits_per_token));
     json_object_set_new(tree, "host_cpu_per_token", json_real(m.host_cpu_per_token));
+    json_object_set_new(tree, "host_cpu_parts",
+                        json_pack("{s:f, s:f, s:f, s:f}", "recording", m.record_cpu, "other", m.other_cpu, "reading",
+                                  m.read_cpu, "checksums", m.checksum_cpu));
 }
 
 static void add_pair(json_t *tree, const char *name, const struct drive_rate pair[2])
@@ -197,8 +216,9 @@ static void write_line(FILE *file, const char *name, const struct bench_result *
             seconds(r->cpu_ns), m.host_cpu_per_token);
     fprintf(file, "%" PRIu64 ",%.0f,%" PRIu64 ",%u,%.6f,%.6f,", r->stats.expert_bytes_read, m.bytes_read_per_token,
             r->experts_used, r->stats.expert_bytes, m.hit_device, m.hit_host);
-    fprintf(file, "%.0f,%.0f,%.0f,%.6f,%.6f,%.2f,%" PRIu64 ",%" PRIu64 "\n", m.drive_bytes_s, m.direct_bytes_s,
+    fprintf(file, "%.0f,%.0f,%.0f,%.6f,%.6f,%.2f,%" PRIu64 ",%" PRIu64 ",", m.drive_bytes_s, m.direct_bytes_s,
             m.direct_depth_bytes_s, m.wait_drive, m.wait_gpu, m.submits_per_token, peak_rss, peak_device);
+    fprintf(file, "%.6f,%.6f,%.6f,%.6f\n", m.record_cpu, m.other_cpu, m.read_cpu, m.checksum_cpu);
 }
 
 enum sluice_status bench_measures_write_csv(const char *path, struct sluice_engine *engine,
@@ -211,7 +231,8 @@ enum sluice_status bench_measures_write_csv(const char *path, struct sluice_engi
         return error_set(SLUICE_ERR_IO, "cannot create %s: %s", path, strerror(errno));
     fputs("phase,tokens,sessions,passes,seconds,tok_s,cpu_seconds,host_cpu_per_token,expert_bytes_read,"
           "bytes_read_per_token,experts_used,expert_bytes_each,hit_device,hit_host,drive_bytes_s,direct_read_bytes_s,"
-          "direct_read_at_depth_bytes_s,wait_drive,wait_gpu,submits_per_token,peak_rss,peak_device\n",
+          "direct_read_at_depth_bytes_s,wait_drive,wait_gpu,submits_per_token,peak_rss,peak_device,"
+          "host_cpu_recording,host_cpu_other,host_cpu_reading,host_cpu_checksums\n",
           file);
     for (uint32_t i = 0; i < options->prompt_count; i++)
         write_line(file, "prefill", &results->prefills[i], results->peak_rss_bytes, s.device_bytes_max);

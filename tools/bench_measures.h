@@ -16,6 +16,9 @@ struct bench_measures {
     double direct_depth_bytes_s; // and with as many reads in flight as there were misses per layer and pass
     double wait_drive, wait_gpu; // share of the time, 0..1
     double submits_per_token, host_cpu_per_token; // and seconds
+    // The parts of host_cpu_per_token: recording and submitting commands, what else the calling thread does (lists, the
+    // cache's decisions), reading, and checksums of what was read.
+    double record_cpu, other_cpu, read_cpu, checksum_cpu;
 };
 
 struct bench_measures bench_measures(const struct bench_result *result);

@@ -296,6 +296,8 @@ void sluice_stats(const struct sluice_engine *e, struct sluice_stats *stats)
         .reading_ns = p.busy_ns - b->busy_ns,
         .wait_gpu_ns = u.wait_ns - e->usage_base.wait_ns,
         .io_cpu_ns = p.cpu_ns - b->cpu_ns,
+        .checksum_cpu_ns = p.checksum_cpu_ns - b->checksum_cpu_ns,
+        .record_cpu_ns = e->record.cpu_ns - e->record_base_ns,
         .wait_gpu_cpu_ns = u.wait_cpu_ns - e->usage_base.wait_cpu_ns,
         .submits = u.submits - e->usage_base.submits,
         .dispatches = u.dispatches - e->usage_base.dispatches,
@@ -315,6 +317,7 @@ void sluice_stats(const struct sluice_engine *e, struct sluice_stats *stats)
 void sluice_stats_reset(struct sluice_engine *e)
 {
     e->usage_base = gpu_device_usage(e->device);
+    e->record_base_ns = e->record.cpu_ns;
     if (e->pager)
         e->pager_base = pager_statistics(e->pager);
 }

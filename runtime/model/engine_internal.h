@@ -3,9 +3,9 @@
 #define SLUICE_MODEL_ENGINE_INTERNAL_H
 
 #include "offload/container.h"
+#include "offload/prompt_tail.h"
 #include "runtime/model/cache.h"
 #include "runtime/model/config.h"
-#include "offload/prompt_tail.h"
 #include "runtime/model/pager.h"
 #include "runtime/model/routing_model.h"
 #include "runtime/model/scratch.h"
@@ -63,7 +63,7 @@ struct sluice_engine {
     uint32_t *expert_lists;              // [experts + 1]: the experts of the sweep under way, owned
     struct routing *routings;            // [block_count]: moe.c's lists, owned
     struct routing_model *routing_model; // NULL: the router's choice stands; owned
-    struct prompt_tail *keep;               // of the sweep under way, owned
+    struct prompt_tail *keep;            // of the sweep under way, owned
     struct pass_block *pass_blocks;      // [block_count]: of the pass under way, owned
 
     struct {
@@ -72,7 +72,13 @@ struct sluice_engine {
     } documents[DOCUMENTS_MAX]; // copies handed out so far
     unsigned document_count;
 
+    struct {
+        uint64_t cpu_ns, start_ns;
+        unsigned depth;
+    } record; // processor time of recording, see pass_record_begin
+
     struct gpu_usage usage_base; // statistics are counted from here
+    uint64_t record_base_ns;
     struct pager_statistics pager_base;
 };
 
@@ -108,6 +114,11 @@ struct pass {
 
 // pass.c: the pass's command buffer. It is carried from layer to layer: a layer's last experts and the next layer's
 // mixer make one submission.
+
+// What the calling thread does between the two counts as recording and submitting (sluice_stats.record_cpu_ns), less
+// its waiting for the device. Pairs may lie inside each other.
+void pass_record_begin(struct pass *pass);
+void pass_record_end(struct pass *pass);
 
 // The command that is being recorded; begins one if there is none.
 enum sluice_status pass_command(struct pass *pass, struct gpu_command **cmd);

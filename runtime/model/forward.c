@@ -295,8 +295,7 @@ fail:
     return status;
 }
 
-// Everything before the routed experts. *routed: the tick of the last router's choice.
-static enum sluice_status mix_layer(struct pass *pass, uint32_t layer, uint64_t *routed)
+static enum sluice_status mix_blocks(struct pass *pass, uint32_t layer, uint64_t *routed)
 {
     enum sluice_status status = SLUICE_OK;
     struct sluice_engine *e = pass->engine;
@@ -311,6 +310,15 @@ static enum sluice_status mix_layer(struct pass *pass, uint32_t layer, uint64_t 
         }
     }
 fail:
+    return status;
+}
+
+// Everything before the routed experts. *routed: the tick of the last router's choice.
+static enum sluice_status mix_layer(struct pass *pass, uint32_t layer, uint64_t *routed)
+{
+    pass_record_begin(pass);
+    enum sluice_status status = mix_blocks(pass, layer, routed);
+    pass_record_end(pass);
     return status;
 }
 
@@ -348,7 +356,7 @@ fail:
     return status;
 }
 
-enum sluice_status forward_logits(struct pass *pass, uint32_t block, uint32_t row, uint32_t count, uint64_t *tick)
+static enum sluice_status record_logits(struct pass *pass, uint32_t block, uint32_t row, uint32_t count, uint64_t *tick)
 {
     struct sluice_engine *e = pass->engine;
     const struct model_config *c = &e->config;
@@ -369,4 +377,12 @@ enum sluice_status forward_logits(struct pass *pass, uint32_t block, uint32_t ro
     op_norm_rms(e->ops, cmd, e->scratch.ffn, e->weights.final_norm, c->norm_eps, &x);
     op_matmul(e->ops, cmd, &e->weights.head, &x, e->scratch.logits, c->vocab_size, false);
     return pass_submit(pass, NULL, tick);
+}
+
+enum sluice_status forward_logits(struct pass *pass, uint32_t block, uint32_t row, uint32_t count, uint64_t *tick)
+{
+    pass_record_begin(pass);
+    enum sluice_status status = record_logits(pass, block, row, count, tick);
+    pass_record_end(pass);
+    return status;
 }

@@ -323,7 +323,7 @@ static uint64_t list_bytes_max(const struct group *g)
     return bytes;
 }
 
-static enum sluice_status run_group(struct group *g, struct list_room *room, bool all_rows_fit)
+static enum sluice_status record_group(struct group *g, struct list_room *room, bool all_rows_fit)
 {
     enum sluice_status status;
     struct sluice_engine *e = g->pass->engine;
@@ -347,6 +347,14 @@ static enum sluice_status run_group(struct group *g, struct list_room *room, boo
         combine(g, 0, 0, rows);
     return SLUICE_OK;
 fail:
+    return status;
+}
+
+static enum sluice_status run_group(struct group *g, struct list_room *room, bool all_rows_fit)
+{
+    pass_record_begin(g->pass);
+    enum sluice_status status = record_group(g, room, all_rows_fit);
+    pass_record_end(g->pass);
     return status;
 }
 

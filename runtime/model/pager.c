@@ -260,6 +260,7 @@ struct pager_statistics pager_statistics(const struct pager *pager)
         .wait_ns = d.wait_ns,
         .busy_ns = d.reader.busy_ns,
         .cpu_ns = d.cpu_ns + d.reader.cpu_ns,
+        .checksum_cpu_ns = d.checksum_cpu_ns,
         .device_bytes = pager->options.device_slots * pager->slot_bytes,
         .host_bytes = pager->options.host_slots * pager->slot_bytes,
     };

@@ -115,7 +115,8 @@ struct pager_statistics {
     uint64_t hits_device, hits_host, misses;
     uint64_t wasted; // experts read ahead in vain
     uint64_t bytes_read, wait_ns, busy_ns;
-    uint64_t cpu_ns; // processor time of the reading thread, checksums included
+    uint64_t cpu_ns;          // processor time of the reading thread, checksums included
+    uint64_t checksum_cpu_ns; // of that, checksums
     uint64_t device_bytes, host_bytes;
 };
 struct pager_statistics pager_statistics(const struct pager *pager);

@@ -1,9 +1,38 @@
 // The command buffer that a pass carries along, and its progress.
+#include "runtime/base/clock.h"
 #include "runtime/model/engine_internal.h"
+
+// Of the calling thread so far, but for waiting.
+static uint64_t busy_cpu_ns(const struct sluice_engine *e)
+{
+    return clock_thread_cpu_ns() - gpu_device_usage(e->device).wait_cpu_ns;
+}
+
+void pass_record_begin(struct pass *pass)
+{
+    struct sluice_engine *e = pass->engine;
+    if (e->record.depth++ == 0)
+        e->record.start_ns = busy_cpu_ns(e);
+}
+
+void pass_record_end(struct pass *pass)
+{
+    struct sluice_engine *e = pass->engine;
+    if (--e->record.depth == 0)
+        e->record.cpu_ns += busy_cpu_ns(e) - e->record.start_ns;
+}
+
+static enum sluice_status begin(struct pass *pass)
+{
+    pass_record_begin(pass);
+    enum sluice_status status = gpu_command_begin(pass->engine->device, &pass->cmd);
+    pass_record_end(pass);
+    return status;
+}
 
 enum sluice_status pass_command(struct pass *pass, struct gpu_command **cmd)
 {
-    enum sluice_status status = pass->cmd ? SLUICE_OK : gpu_command_begin(pass->engine->device, &pass->cmd);
+    enum sluice_status status = pass->cmd ? SLUICE_OK : begin(pass);
     *cmd = pass->cmd;
     return status;
 }
@@ -32,7 +61,9 @@ enum sluice_status pass_submit(struct pass *pass, struct gpu_command *behind, ui
         return SLUICE_OK;
     bool own = pass->cmd;
     pass->cmd = NULL;
+    pass_record_begin(pass);
     enum sluice_status status = gpu_commands_submit(commands, count, ticks);
+    pass_record_end(pass);
     if (status < 0) {
         if (pass->engine->pager)
             pager_sweep_end(pass->engine->pager); // its experts must not be in use any more

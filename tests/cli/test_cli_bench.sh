@@ -65,6 +65,10 @@ for x, row in (p, rows[0]), (d, rows[1]):
     assert 0 <= x["wait_drive"] <= 1 and 0 < x["wait_gpu"] <= 1 and x["drive_bytes_s"] > 0 and x["direct_read_bytes_s"] > 0
     assert abs(x["wait_gpu"] * x["seconds"] - x["wait_gpu_seconds"]) < 1e-6
     assert 0 < x["host_cpu_per_token"] * x["tokens"] <= x["cpu_seconds"] + 0.01
+    parts = x["host_cpu_parts"]
+    assert all(parts[k] > 0 for k in ("recording", "other", "reading", "checksums")) and len(parts) == 4
+    assert abs(sum(parts.values()) - x["host_cpu_per_token"]) < 1e-6
+    assert abs(float(row["host_cpu_recording"]) - parts["recording"]) < 1e-5
     assert abs(x["submits_per_token"] * x["tokens"] - x["gpu"]["submits"]) < 1e-3
     assert int(row["tokens"]) == x["tokens"] and int(row["expert_bytes_read"]) == x["expert_bytes_read"]
     assert int(row["experts_used"]) == x["experts_used"] and int(row["peak_rss"]) == r["peak_rss"]
@@ -74,6 +78,7 @@ CHECK
 grep -q '^direct ' out && fail "a table in the JSON"
 ok bench m.sluice --prompt 8 --gen 2 --io pread
 grep -q '^direct  reads in file order, 32 at once: [0-9.]* GB/s before, ' out || fail "no direct reads"
+[ "$(grep -c '^host  *CPU of .*: recording [0-9.]*, .* checksums [0-9.]*$' out)" -eq 2 ] || fail "no parts of the host's time"
 [ "$(grep -c '^prefill ' out)" -eq 2 ] || fail "the measures of the prefill are missing"
 
 # Without computing the same experts are read, and the report says so.
