@@ -213,6 +213,7 @@ struct sluice_stats {
     uint64_t wait_gpu_cpu_ns; // processor time of the caller's thread within wait_gpu_ns: polling
     uint64_t record_cpu_ns;   // and of recording and submitting, without what a driver does on threads of its own
     uint64_t submits, dispatches, barriers;
+    uint64_t sets_filled; // descriptor sets that named other ranges before, or none
     uint64_t device_bytes, device_bytes_max; // device memory now and at most
     uint64_t host_bytes;                     // expert slots in host memory
     uint64_t kv_bytes;                       // of device memory: one session's room for keys and values

@@ -183,6 +183,8 @@ void gpu_buffer_destroy(struct gpu_buffer *buffer)
     if (!buffer)
         return;
     VkDevice handle = buffer->device->handle;
+    if (buffer->is_named)
+        set_cache_forget(buffer->device, buffer);
     if (buffer->counted)
         count_usage(buffer, false);
     vkDestroyBuffer(handle, buffer->handle, NULL);

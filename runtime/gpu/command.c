@@ -8,10 +8,7 @@ static void command_destroy(struct gpu_command *command)
 {
     VkDevice handle = command->device->handle;
     vkDestroyQueryPool(handle, command->queries, NULL);
-    for (unsigned i = 0; i < command->set_pool_count; i++)
-        vkDestroyDescriptorPool(handle, command->set_pools[i], NULL);
     vkDestroyCommandPool(handle, command->pool, NULL);
-    mem_free(command->set_pools);
     mem_free(command->samples);
     mem_free(command);
 }
@@ -59,15 +56,34 @@ fail:
     return status;
 }
 
+static bool is_done(const struct gpu_device *device, const struct gpu_command *command)
+{
+    return command->state == COMMAND_FREE || (command->state == COMMAND_PENDING && command->tick <= device->tick_done);
+}
+
+static bool all_done(const struct gpu_device *device, uint64_t first, uint64_t last)
+{
+    for (const struct gpu_command *command = device->commands; command; command = command->next)
+        if (command->number >= first && command->number <= last && !is_done(device, command))
+            return false;
+    return true;
+}
+
+bool commands_are_done(struct gpu_device *device, uint64_t first, uint64_t last)
+{
+    if (device->lost || all_done(device, first, last))
+        return true;
+    gpu_tick_done(device); // may have moved on
+    return all_done(device, first, last);
+}
+
 // Makes a finished command free again.
 static void command_recycle(struct gpu_command *command)
 {
     if (command->state == COMMAND_PENDING)
         timer_command_resolve(command);
-    for (unsigned i = 0; i * COMMAND_SETS_PER_POOL < command->sets_used; i++)
-        vkResetDescriptorPool(command->device->handle, command->set_pools[i], 0);
     vkResetCommandPool(command->device->handle, command->pool, 0);
-    command->sets_used = 0;
+    command->bound = VK_NULL_HANDLE;
     command->sample_count = 0;
     command->hazards.count = 0;
     command->failure.status = SLUICE_OK;
@@ -108,6 +124,7 @@ enum sluice_status gpu_command_begin(struct gpu_device *device, struct gpu_comma
     if (result < 0)
         return vk_error(device, result, "cannot begin a command buffer");
     command->state = COMMAND_RECORDING;
+    command->number = ++device->commands_begun;
     command_barrier(command);
     status = timer_command_begin(command);
     if (status < 0) {

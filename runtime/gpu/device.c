@@ -98,6 +98,7 @@ static void destroy_handle(struct gpu_device *device)
     if (device->tick_last > 0)
         vkDeviceWaitIdle(device->handle); // when the device is lost there is nothing to wait for
     commands_destroy(device);
+    set_cache_finish(device);
     kernels_destroy(device);
     for (int i = 0; i <= SHADER_BINDINGS_MAX; i++)
         vkDestroyDescriptorSetLayout(device->handle, device->set_layouts[i], NULL);

@@ -79,6 +79,7 @@ struct gpu_usage {
     uint64_t device_bytes, device_bytes_max;
     uint64_t host_bytes, host_bytes_max; // upload and readback buffers; imports are the caller's memory
     uint64_t submits, dispatches, barriers;
+    uint64_t sets_filled; // descriptor sets; a dispatch whose ranges another one had needs none of its own
     uint64_t wait_ns;     // time spent in gpu_wait
     uint64_t wait_cpu_ns; // processor time of that: polling
 };
@@ -88,8 +89,8 @@ struct gpu_usage gpu_device_usage(const struct gpu_device *device);
 void gpu_usage_forget_peaks(struct gpu_device *device);
 
 // What the driver reports now (VK_EXT_memory_budget) about the heap of GPU_MEMORY_DEVICE: how many bytes there this
-// process may use in all before the driver moves some elsewhere, and how many it uses. False if it reports nothing. Some
-// microseconds.
+// process may use in all before the driver moves some elsewhere, and how many it uses. False if it reports nothing.
+// Some microseconds.
 bool gpu_device_budget(const struct gpu_device *device, uint64_t *budget_bytes, uint64_t *used_bytes);
 
 // The tick of the last submission, and the last one known to be complete.

@@ -92,6 +92,22 @@ struct gpu_timers {
     unsigned count, capacity;
 };
 
+// set_cache.c: descriptor sets by what they name.
+enum { SET_CACHE_SETS_MAX = 8192, SET_CACHE_BUCKETS = 8192 };
+
+// All sets of so many bindings.
+struct set_shelf {
+    struct cached_set *oldest, *newest; // list by last use; sets that name nothing are the oldest
+    struct set_pool *pools;             // [pool_count], owned
+    unsigned pool_count, count;         // pools, sets in them
+};
+
+struct set_cache {
+    struct set_shelf shelves[SHADER_BINDINGS_MAX + 1]; // by number of bindings
+    struct cached_set *buckets[SET_CACHE_BUCKETS];
+    unsigned count; // sets
+};
+
 struct gpu_device {
     VkInstance instance;
     VkPhysicalDevice physical;
@@ -103,6 +119,7 @@ struct gpu_device {
     char *cache_folder;                                         // where it is kept, owned; NULL: nowhere
     size_t cache_loaded_bytes;                                  // of it came from there
     VkDescriptorSetLayout set_layouts[SHADER_BINDINGS_MAX + 1]; // by number of bindings; made at first use
+    struct set_cache sets;
     VkPhysicalDeviceMemoryProperties memory;
     bool has_budget, lost;
     PFN_vkGetMemoryHostPointerPropertiesEXT host_pointer_properties; // NULL: no import
@@ -114,6 +131,7 @@ struct gpu_device {
     uint32_t buffers_left;                    // tests: until one fails for want of memory; 0: none does
     struct gpu_kernel *kernels[SHADER_COUNT]; // lists, owned
     struct gpu_command *commands;             // list, owned
+    uint64_t commands_begun;
     struct gpu_timers timers;
 };
 
@@ -134,6 +152,7 @@ struct gpu_buffer {
     VkDeviceMemory memory;
     enum gpu_memory kind;
     bool imported; // copies only
+    bool is_named; // in a descriptor set
     bool counted;  // in the device's usage
     uint64_t bytes;
     void *map;
@@ -157,7 +176,7 @@ void kernels_destroy(struct gpu_device *device);
 
 enum command_state { COMMAND_FREE, COMMAND_RECORDING, COMMAND_PENDING };
 
-enum { COMMAND_SETS_PER_POOL = 256, COMMAND_SAMPLES_MAX = 4096 };
+enum { COMMAND_SAMPLES_MAX = 4096 };
 
 // What a timestamp closes.
 struct command_sample {
@@ -168,11 +187,11 @@ struct gpu_command {
     struct gpu_device *device;
     struct gpu_command *next;
     enum command_state state;
-    uint64_t tick; // of the submission, when pending
+    uint64_t number; // commands are numbered in the order in which they began, from 1
+    uint64_t tick;   // of the submission, when pending
     VkCommandPool pool;
     VkCommandBuffer handle;
-    VkDescriptorPool *set_pools; // grow by need, reset together
-    unsigned set_pool_count, sets_used;
+    VkPipeline bound; // by the last dispatch
     struct hazard_tracker hazards;
     struct error_record failure; // the first one while recording; status SLUICE_OK: none
     const char *label;
@@ -184,11 +203,26 @@ struct gpu_command {
 
 void commands_destroy(struct gpu_device *device);
 
+// Whether none of the commands numbered first..last is being recorded or pending, or the device is lost.
+bool commands_are_done(struct gpu_device *device, uint64_t first, uint64_t last);
+
 // Keeps the thread's current error message as the command's failure, unless there is one already.
 void command_keep_failure(struct gpu_command *command, enum sluice_status status);
 
 // Orders everything before against everything behind it.
 void command_barrier(struct gpu_command *command);
+
+// --- set_cache.c ----------------------------------------------------------------------------------------------------
+
+// A descriptor set that names ranges[bindings], for `command`; it stays as it is until the command is done. The
+// device's set layout of so many bindings exists. Errors: SLUICE_ERR_MEMORY, SLUICE_ERR_DEVICE_MEMORY.
+enum sluice_status set_cache_get(struct gpu_command *command, const struct gpu_range *ranges, unsigned bindings,
+                                 VkDescriptorSet *set);
+
+// The buffer goes: no set names it from now on. No command that uses it is being recorded or pending (checked).
+void set_cache_forget(struct gpu_device *device, const struct gpu_buffer *buffer);
+
+void set_cache_finish(struct gpu_device *device);
 
 // --- timer.c --------------------------------------------------------------------------------------------------------
 

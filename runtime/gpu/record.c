@@ -38,68 +38,16 @@ static void check_range(const struct gpu_command *command, struct gpu_range rang
     CHECK(range.offset <= range.buffer->bytes && range.bytes <= range.buffer->bytes - range.offset);
 }
 
-static enum sluice_status add_set_pool(struct gpu_command *command)
-{
-    struct gpu_device *device = command->device;
-    VkDescriptorPool *pools = mem_realloc(command->set_pools, command->set_pool_count + 1, sizeof *pools);
-    if (!pools)
-        return SLUICE_ERR_MEMORY;
-    command->set_pools = pools;
-    VkDescriptorPoolSize size = {.type = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
-                                 .descriptorCount = COMMAND_SETS_PER_POOL * SHADER_BINDINGS_MAX};
-    VkDescriptorPoolCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO,
-                                       .maxSets = COMMAND_SETS_PER_POOL,
-                                       .poolSizeCount = 1,
-                                       .pPoolSizes = &size};
-    VkResult result = vkCreateDescriptorPool(device->handle, &info, NULL, &pools[command->set_pool_count]);
-    if (result < 0)
-        return vk_error(device, result, "cannot create a descriptor pool");
-    command->set_pool_count++;
-    return SLUICE_OK;
-}
-
-// A set from the command's pools, which have room for COMMAND_SETS_PER_POOL sets of any kernel each.
-static enum sluice_status allocate_set(struct gpu_command *command, VkDescriptorSetLayout layout, VkDescriptorSet *set)
-{
-    enum sluice_status status;
-    unsigned pool = command->sets_used / COMMAND_SETS_PER_POOL;
-    if (pool == command->set_pool_count)
-        TRY(add_set_pool(command));
-    VkDescriptorSetAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO,
-                                        .descriptorPool = command->set_pools[pool],
-                                        .descriptorSetCount = 1,
-                                        .pSetLayouts = &layout};
-    VkResult result = vkAllocateDescriptorSets(command->device->handle, &info, set);
-    if (result < 0)
-        return vk_error(command->device, result, "cannot allocate a descriptor set");
-    command->sets_used++;
-    return SLUICE_OK;
-fail:
-    return status;
-}
-
 static enum sluice_status bind(struct gpu_command *command, const struct gpu_kernel *kernel,
                                const struct gpu_range *ranges)
 {
-    VkDescriptorBufferInfo infos[SHADER_BINDINGS_MAX];
-    VkWriteDescriptorSet writes[SHADER_BINDINGS_MAX];
     VkDescriptorSet set;
-    enum sluice_status status = allocate_set(command, kernel->set_layout, &set);
+    enum sluice_status status = set_cache_get(command, ranges, kernel->module->binding_count, &set);
     if (status < 0)
         return status;
-    unsigned count = kernel->module->binding_count;
-    for (unsigned i = 0; i < count; i++) {
-        infos[i] = (VkDescriptorBufferInfo){
-            .buffer = ranges[i].buffer->handle, .offset = ranges[i].offset, .range = ranges[i].bytes};
-        writes[i] = (VkWriteDescriptorSet){.sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET,
-                                           .dstSet = set,
-                                           .dstBinding = i,
-                                           .descriptorCount = 1,
-                                           .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
-                                           .pBufferInfo = &infos[i]};
-    }
-    vkUpdateDescriptorSets(command->device->handle, count, writes, 0, NULL);
-    vkCmdBindPipeline(command->handle, VK_PIPELINE_BIND_POINT_COMPUTE, kernel->pipeline);
+    if (command->bound != kernel->pipeline)
+        vkCmdBindPipeline(command->handle, VK_PIPELINE_BIND_POINT_COMPUTE, kernel->pipeline);
+    command->bound = kernel->pipeline;
     vkCmdBindDescriptorSets(command->handle, VK_PIPELINE_BIND_POINT_COMPUTE, kernel->layout, 0, 1, &set, 0, NULL);
     return SLUICE_OK;
 }

@@ -172,10 +172,12 @@ struct list_room {
     uint64_t used;
 };
 
+// Ranges are whole units long, so that they repeat from layer to layer and token to token (gpu/set_cache.c).
 static void *take_list(struct list_room *room, uint64_t bytes, struct gpu_range *range)
 {
-    *range = gpu_range_part(room->range, room->used, bytes); // checked there
-    room->used += (bytes + RANGE_ALIGN - 1) / RANGE_ALIGN * RANGE_ALIGN;
+    uint64_t whole = (bytes + RANGE_ALIGN - 1) / RANGE_ALIGN * RANGE_ALIGN, left = room->range.bytes - room->used;
+    *range = gpu_range_part(room->range, room->used, whole < left ? whole : bytes); // checked there
+    room->used += whole;
     return map_range(*range);
 }
 

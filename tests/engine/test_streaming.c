@@ -222,6 +222,23 @@ static void test_a_token_takes_two_submissions_per_layer(void **state)
     }
 }
 
+// Each token would pay for descriptor sets that the token before it had.
+static void test_tokens_bind_the_same_ranges(void **state)
+{
+    (void)state;
+    enum { STEPS = 8 };
+    struct test_run run = open_run(&(struct sluice_options){.slots = MOE_LAYERS * EXPERTS}, NULL);
+    require_ok(sluice_prefill(run.session, ids, TOKENS, NULL)); // then all experts are on the device
+    for (int round = 0; round < 3; round++) {
+        sluice_stats_reset(run.engine);
+        for (int step = 0; step < STEPS; step++)
+            require_ok(sluice_decode(run.engine, &run.session, &ids[step], 1, NULL));
+        if (round > 0)
+            assert_int_equal(stats_of(&run).sets_filled, 0);
+    }
+    close_run(&run);
+}
+
 static bool cancel_after(void *user, double done)
 {
     assert_true(done >= 0 && done <= 1);
@@ -279,6 +296,7 @@ int main(void)
         cmocka_unit_test(test_the_prompts_tail_seeds_the_cache),
         cmocka_unit_test(test_reading_without_computing_reads_the_same),
         cmocka_unit_test(test_a_token_takes_two_submissions_per_layer),
+        cmocka_unit_test(test_tokens_bind_the_same_ranges),
         cmocka_unit_test(test_whatever_ends_a_prompt_the_next_is_right),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -1,0 +1,267 @@
+// Descriptor sets, kept from command to command. A decode binds the same ranges token after token, and allocating and
+// filling a set costs more than everything else about a dispatch (lavapipe allocates memory for each). So a set is
+// looked up by the ranges that it names, and filled only when no set names them.
+//
+//   cache -> shelf per number of bindings -> pools of SETS_PER_POOL sets, in one list by last use
+//   cache -> buckets by hash of the ranges: the sets that name something
+//
+// A set may be filled anew only when no command that bound it is being recorded or pending. Commands are numbered in
+// the order in which they began, and a set keeps the highest number that bound it: it is idle when all commands up to
+// that number are done.
+#include <string.h>
+
+#include <xxhash.h>
+
+#include "runtime/base/mem.h"
+#include "runtime/gpu/gpu_internal.h"
+
+enum { SETS_PER_POOL = 256 };
+
+struct cached_set {
+    VkDescriptorSet handle;
+    struct gpu_range *ranges; // [bindings] what it names, in the pool
+    unsigned bindings;
+    bool is_named; // it is in a bucket; else it names nothing that exists
+    uint64_t hash;
+    uint64_t last_use; // number of the latest command that bound it
+    struct cached_set *bucket_next;
+    struct cached_set *older, *newer; // on the shelf
+};
+
+struct set_pool {
+    VkDescriptorPool handle;
+    struct cached_set *sets;  // [SETS_PER_POOL], owned
+    struct gpu_range *ranges; // [SETS_PER_POOL][bindings], owned
+};
+
+// --- lists ----------------------------------------------------------------------------------------------------------
+
+static void shelf_take_out(struct set_shelf *shelf, struct cached_set *set)
+{
+    *(set->older ? &set->older->newer : &shelf->oldest) = set->newer;
+    *(set->newer ? &set->newer->older : &shelf->newest) = set->older;
+}
+
+static void shelf_put_newest(struct set_shelf *shelf, struct cached_set *set)
+{
+    set->older = shelf->newest;
+    set->newer = NULL;
+    *(shelf->newest ? &shelf->newest->newer : &shelf->oldest) = set;
+    shelf->newest = set;
+}
+
+static void shelf_put_oldest(struct set_shelf *shelf, struct cached_set *set)
+{
+    set->older = NULL;
+    set->newer = shelf->oldest;
+    *(shelf->oldest ? &shelf->oldest->older : &shelf->newest) = set;
+    shelf->oldest = set;
+}
+
+static struct cached_set **bucket_of(struct set_cache *cache, uint64_t hash)
+{
+    return &cache->buckets[hash % SET_CACHE_BUCKETS];
+}
+
+static void give_name(struct set_cache *cache, struct cached_set *set, uint64_t hash)
+{
+    struct cached_set **bucket = bucket_of(cache, hash);
+    set->hash = hash;
+    set->is_named = true;
+    set->bucket_next = *bucket;
+    *bucket = set;
+}
+
+static void take_name(struct set_cache *cache, struct cached_set *set)
+{
+    struct cached_set **at = bucket_of(cache, set->hash);
+    while (*at != set)
+        at = &(*at)->bucket_next;
+    *at = set->bucket_next;
+    set->is_named = false;
+}
+
+// --- pools ----------------------------------------------------------------------------------------------------------
+
+static void pool_finish(struct gpu_device *device, struct set_pool *pool)
+{
+    vkDestroyDescriptorPool(device->handle, pool->handle, NULL);
+    mem_free(pool->sets);
+    mem_free(pool->ranges);
+}
+
+static enum sluice_status pool_init(struct gpu_device *device, unsigned bindings, struct set_pool *pool)
+{
+    *pool = (struct set_pool){.sets = mem_alloc(SETS_PER_POOL, sizeof *pool->sets),
+                              .ranges = mem_alloc((size_t)SETS_PER_POOL * bindings, sizeof *pool->ranges)};
+    if (!pool->sets || !pool->ranges)
+        return SLUICE_ERR_MEMORY;
+    VkDescriptorPoolSize size = {.type = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
+                                 .descriptorCount = SETS_PER_POOL * bindings};
+    VkDescriptorPoolCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO,
+                                       .maxSets = SETS_PER_POOL,
+                                       .poolSizeCount = 1,
+                                       .pPoolSizes = &size};
+    VkResult result = vkCreateDescriptorPool(device->handle, &info, NULL, &pool->handle);
+    return result < 0 ? vk_error(device, result, "cannot create a descriptor pool") : SLUICE_OK;
+}
+
+static enum sluice_status add_pool(struct gpu_device *device, unsigned bindings)
+{
+    struct set_shelf *shelf = &device->sets.shelves[bindings];
+    struct set_pool *pools = mem_realloc(shelf->pools, shelf->pool_count + 1, sizeof *pools);
+    if (!pools)
+        return SLUICE_ERR_MEMORY;
+    shelf->pools = pools;
+    enum sluice_status status = pool_init(device, bindings, &pools[shelf->pool_count]);
+    if (status < 0)
+        pool_finish(device, &pools[shelf->pool_count]);
+    else
+        shelf->pool_count++;
+    return status;
+}
+
+// One more set, from the shelf's last pool.
+static enum sluice_status add_set(struct gpu_device *device, unsigned bindings, struct cached_set **out)
+{
+    enum sluice_status status;
+    struct set_shelf *shelf = &device->sets.shelves[bindings];
+    if (shelf->count == shelf->pool_count * SETS_PER_POOL)
+        TRY(add_pool(device, bindings));
+    struct set_pool *pool = &shelf->pools[shelf->pool_count - 1];
+    unsigned place = shelf->count % SETS_PER_POOL;
+    struct cached_set *set = &pool->sets[place];
+    VkDescriptorSetAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO,
+                                        .descriptorPool = pool->handle,
+                                        .descriptorSetCount = 1,
+                                        .pSetLayouts = &device->set_layouts[bindings]};
+    VkResult result = vkAllocateDescriptorSets(device->handle, &info, &set->handle);
+    if (result < 0)
+        return vk_error(device, result, "cannot allocate a descriptor set");
+    set->ranges = &pool->ranges[(size_t)place * bindings];
+    set->bindings = bindings;
+    shelf->count++;
+    device->sets.count++;
+    *out = set;
+    return SLUICE_OK;
+fail:
+    return status;
+}
+
+// --- finding and filling --------------------------------------------------------------------------------------------
+
+static struct cached_set *find(struct set_cache *cache, const struct gpu_range *ranges, unsigned bindings,
+                               uint64_t hash)
+{
+    for (struct cached_set *set = *bucket_of(cache, hash); set; set = set->bucket_next)
+        if (set->hash == hash && set->bindings == bindings &&
+            memcmp(set->ranges, ranges, bindings * sizeof *ranges) == 0)
+            return set;
+    return NULL;
+}
+
+static void fill(struct gpu_device *device, struct cached_set *set, const struct gpu_range *ranges, unsigned bindings)
+{
+    VkDescriptorBufferInfo infos[SHADER_BINDINGS_MAX];
+    VkWriteDescriptorSet writes[SHADER_BINDINGS_MAX];
+    for (unsigned i = 0; i < bindings; i++) {
+        infos[i] = (VkDescriptorBufferInfo){
+            .buffer = ranges[i].buffer->handle, .offset = ranges[i].offset, .range = ranges[i].bytes};
+        writes[i] = (VkWriteDescriptorSet){.sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET,
+                                           .dstSet = set->handle,
+                                           .dstBinding = i,
+                                           .descriptorCount = 1,
+                                           .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
+                                           .pBufferInfo = &infos[i]};
+        ranges[i].buffer->is_named = true;
+    }
+    vkUpdateDescriptorSets(device->handle, bindings, writes, 0, NULL);
+    memcpy(set->ranges, ranges, bindings * sizeof *ranges);
+    device->usage.sets_filled++;
+}
+
+// A set to fill: one whose buffers are gone, else a new one, else the one that was not used for longest. If that is in
+// use there are more sets for the time being: as many as the commands under way bind.
+static enum sluice_status take_set(struct gpu_device *device, unsigned bindings, struct cached_set **set)
+{
+    struct set_cache *cache = &device->sets;
+    struct set_shelf *shelf = &cache->shelves[bindings];
+    struct cached_set *oldest = shelf->oldest;
+    if (!oldest || (oldest->is_named && cache->count < SET_CACHE_SETS_MAX) ||
+        !commands_are_done(device, 1, oldest->last_use))
+        return add_set(device, bindings, set);
+    if (oldest->is_named)
+        take_name(cache, oldest);
+    shelf_take_out(shelf, oldest);
+    *set = oldest;
+    return SLUICE_OK;
+}
+
+enum sluice_status set_cache_get(struct gpu_command *command, const struct gpu_range *ranges, unsigned bindings,
+                                 VkDescriptorSet *handle)
+{
+    struct gpu_device *device = command->device;
+    struct set_cache *cache = &device->sets;
+    struct set_shelf *shelf = &cache->shelves[bindings];
+    CHECK(bindings > 0 && bindings <= SHADER_BINDINGS_MAX);
+    uint64_t hash = XXH3_64bits(ranges, bindings * sizeof *ranges);
+    struct cached_set *set = find(cache, ranges, bindings, hash);
+    if (set) {
+        shelf_take_out(shelf, set);
+    } else {
+        enum sluice_status status = take_set(device, bindings, &set);
+        if (status < 0)
+            return status;
+        fill(device, set, ranges, bindings);
+        give_name(cache, set, hash);
+    }
+    shelf_put_newest(shelf, set);
+    set->last_use = set->last_use > command->number ? set->last_use : command->number;
+    *handle = set->handle;
+    return SLUICE_OK;
+}
+
+// --- buffers that go ------------------------------------------------------------------------------------------------
+
+static bool names(const struct cached_set *set, unsigned bindings, const struct gpu_buffer *buffer)
+{
+    for (unsigned i = 0; i < bindings; i++)
+        if (set->ranges[i].buffer == buffer)
+            return true;
+    return false;
+}
+
+static void forget_in_pool(struct gpu_device *device, unsigned bindings, struct set_pool *pool, unsigned count,
+                           const struct gpu_buffer *buffer)
+{
+    struct set_shelf *shelf = &device->sets.shelves[bindings];
+    for (struct cached_set *set = pool->sets; set < pool->sets + count; set++) {
+        if (!set->is_named || !names(set, bindings, buffer))
+            continue;
+        CHECK(commands_are_done(device, set->last_use, set->last_use)); // the buffer's owner has waited
+        take_name(&device->sets, set);
+        shelf_take_out(shelf, set);
+        shelf_put_oldest(shelf, set);
+    }
+}
+
+void set_cache_forget(struct gpu_device *device, const struct gpu_buffer *buffer)
+{
+    for (unsigned bindings = 0; bindings <= SHADER_BINDINGS_MAX; bindings++) {
+        const struct set_shelf *shelf = &device->sets.shelves[bindings];
+        for (unsigned i = 0; i < shelf->pool_count; i++) {
+            unsigned left = shelf->count - i * SETS_PER_POOL;
+            forget_in_pool(device, bindings, &shelf->pools[i], left < SETS_PER_POOL ? left : SETS_PER_POOL, buffer);
+        }
+    }
+}
+
+void set_cache_finish(struct gpu_device *device)
+{
+    for (unsigned bindings = 0; bindings <= SHADER_BINDINGS_MAX; bindings++) {
+        struct set_shelf *shelf = &device->sets.shelves[bindings];
+        for (unsigned i = 0; i < shelf->pool_count; i++)
+            pool_finish(device, &shelf->pools[i]);
+        mem_free(shelf->pools);
+    }
+}
