@@ -1,5 +1,6 @@
 // y = sigmoid(gate) * sum over runs of e^(m_s - m) o_s / sum over runs of e^(m_s - m) l_s. One workgroup owns one head
-// of one token; every lane works out the weights of the runs itself, in order. 4 * runs bytes read per output.
+// of one token; every lane works out the weights of the runs itself, in order. 4 * runs bytes read per output. With
+// QUANTISE y is also rounded to 8 bits.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "math.glsl"
@@ -12,6 +13,8 @@ layout(binding = 0, std430) readonly buffer o_buffer { vec4 partial_o[]; };
 layout(binding = 1, std430) readonly buffer ml_buffer { vec2 partial_ml[]; };
 layout(binding = 2, std430) readonly buffer qg_buffer { vec4 qg[]; };
 layout(binding = 3, std430) writeonly buffer y_buffer { vec4 y[]; };
+
+#include "round_head.glsl"
 
 void main()
 {
@@ -31,6 +34,7 @@ void main()
         }
         vec4 gate = qg[(2u * row + 1u) * groups + i];
         vec4 factor = vec4(sigmoid(gate.x), sigmoid(gate.y), sigmoid(gate.z), sigmoid(gate.w));
-        y[row * groups + i] = sum / total * factor;
+        write(row * groups, i, sum / total * factor);
     }
+    write_rounded(row * groups, groups);
 }

@@ -1,5 +1,5 @@
 // y = o / sqrt(mean(o^2) + eps) * w * silu(z), per token and value head. One workgroup owns one head of one token. Every
-// lane adds up the lanes' partial sums in the same order. 12 bytes read and 4 written per output.
+// lane adds up the lanes' partial sums in the same order. 12 bytes read and 4 written per output, with QUANTISE 5.25.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "math.glsl"
@@ -12,6 +12,8 @@ layout(binding = 0, std430) readonly buffer o_buffer { vec4 o[]; };
 layout(binding = 1, std430) readonly buffer qkvz_buffer { vec4 qkvz[]; };
 layout(binding = 2, std430) readonly buffer w_buffer { vec4 w[]; };
 layout(binding = 3, std430) writeonly buffer y_buffer { vec4 y[]; };
+
+#include "round_head.glsl"
 
 shared float partial[32];
 
@@ -38,6 +40,7 @@ void main()
     z_row += 2u * push.key_dim + (per_key + head % per_key) * push.value_dim;
     for (uint i = lane; i < groups; i += 32u) {
         vec4 z = qkvz[z_row / 4u + i];
-        y[row + i] = o[row + i] * scale * w[i] * vec4(silu(z.x), silu(z.y), silu(z.z), silu(z.w));
+        write(row, i, o[row + i] * scale * w[i] * vec4(silu(z.x), silu(z.y), silu(z.z), silu(z.w)));
     }
+    write_rounded(row, groups);
 }

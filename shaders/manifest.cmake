@@ -20,6 +20,7 @@ sluice_shader(conv_state conv_state.comp VARIANTS "0=4")
 sluice_shader(delta_scan delta_scan.comp
               VARIANTS "0=128 1=32 2=128 3=4 4=1" "0=128 1=16 2=64 3=4 4=1" "0=64 1=2 2=8 3=2 4=1")
 sluice_shader(delta_norm delta_norm.comp)
+sluice_shader(delta_norm_q8 delta_norm.comp DEFINES QUANTISE)
 
 # Gated attention
 foreach(kv f16 f32 q8)
@@ -32,10 +33,12 @@ endforeach()
 sluice_shader(attend_coop attend_coop.comp COOP
               VARIANTS "0=16 1=16 2=16 3=128 4=256 5=1" "0=8 1=16 2=16 3=256 4=256 5=1 6=4")
 sluice_shader(attend_merge attend_merge.comp)
+sluice_shader(attend_merge_q8 attend_merge.comp DEFINES QUANTISE)
 
 # Matrices. The variants are what runtime/ops chooses on a GPU: lanes, rows per lane, columns, matrices, row list, dot
-# product, unrolled, slice lanes (for long rows). 64 lanes are the default where subgroups are that wide; calibration may
-# try them elsewhere, and does not keep what is slower. On a software driver one lane takes several rows and all slices.
+# product, unrolled, slice lanes (for long rows), and (10) y rounded. 64 lanes are the default where subgroups are that
+# wide; calibration may try them elsewhere, and does not keep what is slower. On a software driver one lane takes several
+# rows and all slices.
 set(matmul_f32_variants)
 set(matmul_q8_variants)
 foreach(kind "3=1 4=0" "3=2 4=0" "3=2 4=2" "3=1 4=1")
@@ -48,7 +51,10 @@ foreach(kind "3=1 4=0" "3=2 4=0" "3=2 4=2" "3=1 4=1")
     endif()
   endforeach()
 endforeach()
-list(APPEND matmul_q8_variants ${matmul_f32_variants})
+foreach(variant IN LISTS matmul_f32_variants) # a pair's results are rounded for the matrix that follows
+  string(REGEX REPLACE "3=2.*" "\\0 10=1" variant "${variant}")
+  list(APPEND matmul_q8_variants "${variant}")
+endforeach()
 foreach(format f32 f16 bf16 q8_0 q4_k q5_k q6_k)
   string(TOUPPER FORMAT_${format} define)
   sluice_shader(matmul_${format} matmul.comp DEFINES ${define} VARIANTS ${matmul_f32_variants})

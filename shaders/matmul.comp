@@ -13,6 +13,8 @@
 // order. slice_lanes = 1: a lane does all slices of its rows. Else one lane per slice, which puts more reads under way
 // when there are few rows and columns. The bits are the same, whatever the specialization.
 //
+// With round_y the results are rounded to 8 bits as well, for the matrix that follows (matmul_round.glsl).
+//
 // With ACTIVATIONS_QUADS a workgroup first puts x, prepared for plain integer multiplications, into shared memory, as many
 // slices at a time as fit (matmul_quads.glsl).
 #version 460
@@ -35,7 +37,17 @@ layout(constant_id = 6) const bool unrolled = true;    // the pieces of a group,
 layout(constant_id = 7) const uint slice_lanes = 1;    // 1, or at least push.slices
 layout(constant_id = 8) const bool read_ahead = false; // touch the next weights: see runtime/ops/tuning.c
 
-// 9 is in format_common.glsl, 10 in matmul_quads.glsl
+// 9 is in format_common.glsl, 11 in matmul_quads.glsl
+#if defined ACTIVATIONS_Q8
+layout(constant_id = 10) const bool round_y = false; // y in 8 bits, too
+#else
+const bool round_y = false;
+#endif
+#if defined ACTIVATIONS_QUADS
+const bool STAGED = true;
+#else
+const bool STAGED = false;
+#endif
 
 const uint line_units = 4; // 64 bytes
 const bool grouped = row_list != uint(MATMUL_DENSE);
@@ -74,9 +86,13 @@ uint invocation()
                              : gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID;
 }
 
-shared float slice_totals[slice_lanes == 1u ? 1u : slice_lanes * lanes * matrices * rows_per_lane * columns];
+const uint group_results = lanes * rows_per_lane * columns;
+shared float slice_totals[slice_lanes != 1u    ? slice_lanes * matrices * group_results
+                          : round_y && !STAGED ? group_results
+                                               : 1u];
 
-// The arithmetic: STAGED, stage(first column, end), group_begin(), group_piece(column, group, piece), group_end(column, group).
+// The arithmetic: stage(first column, end), group_begin(), group_piece(column, group, piece), group_end(column, group); and
+// keep_begin(), keep(place, value), kept(place) for the results while all of a workgroup's are collected.
 #if defined ACTIVATIONS_QUADS
 #include "matmul_quads.glsl"
 #elif defined ACTIVATIONS_Q8
@@ -210,7 +226,17 @@ void write(uint r, uint c, uint y_row)
     uint i = y_row * push.y_stride + push.row0 + row_of(r);
     float value = matrices == 2u ? silu(sum[0][r][c]) * sum[matrices - 1u][r][c] : sum[0][r][c];
     y[i] = push.accumulate != 0u ? y[i] + value : value;
+    if (round_y)
+        keep(slice_place(0u, 0u, r, c), value);
 }
+
+#if defined ACTIVATIONS_Q8
+#include "matmul_round.glsl"
+#else
+void round_results(uint y_row, uint count)
+{
+}
+#endif
 
 void main()
 {
@@ -232,10 +258,13 @@ void main()
     if (read_ahead && push.rows == 0u) // never: but compilers must not drop the reads
         y[0] = float(touched);
     join_slices();
-    if (my_slice() != 0u)
-        return;
-    [[unroll]] for (uint r = 0; r < rows_per_lane; r++)
-        EACH_COLUMN
-            if (column0 + c < run.z && row_of(r) < push.rows)
-                write(r, c, run.y + column0 + c);
+    if (round_y)
+        keep_begin();
+    if (my_slice() == 0u)
+        [[unroll]] for (uint r = 0; r < rows_per_lane; r++)
+            EACH_COLUMN
+                if (column0 + c < run.z && row_of(r) < push.rows)
+                    write(r, c, run.y + column0 + c);
+    if (round_y)
+        round_results(run.y + column0, run.z - column0);
 }

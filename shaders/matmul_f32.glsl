@@ -22,8 +22,15 @@ void add_pack(uint pack_index, uint plane, uint pack)
     }
 }
 
-const bool STAGED = false;
 void stage(uint begin, uint end)
+{
+}
+
+void keep_begin()
+{
+}
+
+void keep(uint place, float value)
 {
 }
 

@@ -8,9 +8,8 @@
 layout(binding = 1, std430) readonly buffer x_buffer { ivec2 x[]; };            // 8 columns each
 layout(binding = 5, std430) readonly buffer x_scale_buffer { vec2 x_scales[]; }; // step, step * sum of 32 integers
 
-layout(constant_id = 10) const uint stage_words = 1024; // 8-byte words of shared memory for x
+layout(constant_id = 11) const uint stage_words = 1024; // 8-byte words of shared memory for x
 
-const bool STAGED = true;
 const uint stage_columns = stage_words / columns / 9u * 32u; // of each row of x: 8 words of quads and one of scales per 32
 shared int64_t x_quads[columns * (stage_columns / 4u)];
 shared vec2 x_steps[columns * (stage_columns / 32u)];
@@ -44,6 +43,22 @@ void stage(uint begin, uint end)
     stage_begin = begin;
     EACH_COLUMN stage_row(c, begin, end);
     barrier();
+}
+
+// Results wait where x was, as far as there is room: see runtime/ops/matmul_job.c.
+void keep_begin()
+{
+    barrier();
+}
+
+void keep(uint place, float value)
+{
+    x_quads[place] = int64_t(floatBitsToUint(value));
+}
+
+float kept(uint place)
+{
+    return uintBitsToFloat(uint(x_quads[place]));
 }
 
 void group_begin()

@@ -8,6 +8,9 @@
 typedef uint32_t uint;
 #endif
 
+// delta_norm.comp and attend_merge.comp with QUANTISE: values of a head at most
+#define ROUND_HEAD_DIM_MAX 256
+
 // norm_rms.comp
 struct norm_push {
     uint cols;

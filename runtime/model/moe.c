@@ -252,11 +252,13 @@ static void record_span(struct group *g, struct list_room *room, uint32_t block,
         slabs[used++] = slab;
     }
     struct activations x = e->scratch.blocks[block].x;
+    bool rounded = false;
     for (uint32_t i = 0; i < used; i++) {
         struct moe_slab slab = pager_slab(e->pager, g->layer, slabs[i]);
-        op_moe_gate_up(e->ops, g->cmd, &slab, &lists[i], row_token, &x, &act);
+        rounded = op_moe_gate_up(e->ops, g->cmd, &slab, &lists[i], row_token, &x, &act);
     }
-    op_quantize_q8(e->ops, g->cmd, &act);
+    if (!rounded)
+        op_quantize_q8(e->ops, g->cmd, &act);
     for (uint32_t i = 0; i < used; i++) {
         struct moe_slab slab = pager_slab(e->pager, g->layer, slabs[i]);
         op_moe_down(e->ops, g->cmd, &slab, &lists[i], &act, e->scratch.y);

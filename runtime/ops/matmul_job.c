@@ -98,6 +98,12 @@ static const uint32_t *column_choices(const struct ops *ops, const struct matmul
     return ops->tuning.matmul.columns[uses_q8(job->type, job->x)][job->pair];
 }
 
+// Whether a workgroup's results fit where the stage was: see keep() in matmul_quads.glsl.
+static bool stage_holds_results(const struct matmul_tuning *tuning, uint32_t lanes, uint32_t columns)
+{
+    return lanes * tuning->rows_per_lane <= tuning->stage_words / columns / 9 * 8;
+}
+
 // The kernel that takes `columns` rows of x at once, for `count` blocks from `first` on; grouped: of the list's tiles,
 // with column_blocks times as many rows at most, else those are the blocks.
 static void dispatch_columns(struct ops *ops, struct gpu_command *cmd, const struct matmul_job *job, uint32_t columns,
@@ -108,29 +114,33 @@ static void dispatch_columns(struct ops *ops, struct gpu_command *cmd, const str
     struct matmul_push push = job->push;
     push.slices = choose_slices(job->type, push.cols);
     push.stage_slices = choose_stage_slices(tuning, job, columns);
-    bool staged = push.stage_slices > 0;
-    bool wide = staged && push.rows >= tuning->stage_lanes * tuning->rows_per_lane;
+    bool rounds = job->rounded;
+    bool staged = push.stage_slices > 0 && (!rounds || stage_holds_results(tuning, tuning->lanes, columns));
+    bool wide = staged && push.rows >= tuning->stage_lanes * tuning->rows_per_lane &&
+                (!rounds || stage_holds_results(tuning, tuning->stage_lanes, columns));
     uint32_t lanes = wide ? tuning->stage_lanes : tuning->lanes;
     struct gpu_range x = q8 ? job->x->q8 : job->x->f32;
-    // A dense kernel does not look at the lists, but they must be bound to something.
+    // What a variant does not look at must be bound to something.
     struct gpu_range ranges[] = {job->weights,
                                  x,
                                  job->y,
                                  grouped ? job->tiles->range : x,
                                  job->row_list == MATMUL_INDIRECT ? job->row_token : x,
-                                 job->x->q8_scales};
+                                 job->x->q8_scales,
+                                 rounds ? job->rounded->q8 : job->y,
+                                 rounds ? job->rounded->q8_scales : job->y};
     struct ops_dispatch dispatch = {
         .shader = staged ? shaders_quads[job->type]
                   : q8   ? shaders_q8[job->type]
                          : shaders_f32[job->type],
         .constants = {lanes, tuning->rows_per_lane, columns, job->pair ? 2 : 1, job->row_list, tuning->integer_dot,
                       tuning->unrolled || staged, staged ? 1 : choose_slice_lanes(tuning, push.slices, columns),
-                      tuning->read_ahead, !ops->caps->is_software, tuning->stage_words},
-        .constant_count = staged ? 11
-                          : q8   ? 10
+                      tuning->read_ahead, !ops->caps->is_software, rounds, tuning->stage_words},
+        .constant_count = staged ? 12
+                          : q8   ? 11
                                  : 9,
         .ranges = ranges,
-        .range_count = q8 ? 6 : 5,
+        .range_count = q8 ? 8 : 5,
         .groups_x = ops_divide_up(push.rows, lanes * tuning->rows_per_lane),
         .groups_z = grouped ? column_blocks : 1,
     };
@@ -165,9 +175,25 @@ static void dispatch_list(struct ops *ops, struct gpu_command *cmd, const struct
     dispatch_tiles(ops, cmd, job, most, first, count);
 }
 
+bool matmul_job_rounds(const struct ops *ops, const struct matmul_job *job)
+{
+    return uses_q8(job->type, job->x) && !coop_multiplies(ops, job);
+}
+
+static void check_rounded(const struct ops *ops, const struct matmul_job *job)
+{
+    const struct activations *y = job->rounded;
+    uint64_t values = (uint64_t)y->n * y->cols;
+    CHECK(matmul_job_rounds(ops, job) && !job->push.accumulate);
+    CHECK(y->cols == job->push.y_stride && y->cols % 32 == 0 && job->push.row0 % 32 == 0 && job->push.rows % 32 == 0);
+    CHECK(y->q8.bytes >= values && y->q8_scales.bytes >= values / 32 * 8);
+}
+
 void matmul_job_dispatch(struct ops *ops, struct gpu_command *cmd, const struct matmul_job *job)
 {
     check_shape(job, uses_q8(job->type, job->x));
+    if (job->rounded)
+        check_rounded(ops, job);
     if (coop_multiplies(ops, job)) {
         coop_multiply(ops, cmd, job);
         return;

@@ -11,11 +11,16 @@ struct matmul_job {
     bool pair;         // gate and up tiles in turns, SwiGLU
     uint32_t row_list; // MATMUL_DENSE, MATMUL_GROUPED or MATMUL_INDIRECT
     struct gpu_range weights, y;
-    const struct moe_tiles *tiles; // grouped
-    struct gpu_range row_token;    // indirect
-    const struct activations *x;   // its 8-bit form is used when it is there and `type` is quantised
-    struct matmul_push push;       // all but slices, block0 and stage_slices
+    const struct activations *rounded; // its 8-bit form gets y rounded; NULL: not. See matmul_job_rounds
+    const struct moe_tiles *tiles;     // grouped
+    struct gpu_range row_token;        // indirect
+    const struct activations *x;       // its 8-bit form is used when it is there and `type` is quantised
+    struct matmul_push push;           // all but slices, block0 and stage_slices
 };
+
+// Whether the kernels for this job can round y to 8 bits themselves: those that read x in 8 bits can, except on matrix
+// cores. y's rows are whole blocks of 32 then.
+bool matmul_job_rounds(const struct ops *ops, const struct matmul_job *job);
 
 void matmul_job_dispatch(struct ops *ops, struct gpu_command *cmd, const struct matmul_job *job);
 

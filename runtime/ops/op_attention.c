@@ -132,15 +132,17 @@ void op_attend_merge(struct ops *ops, struct gpu_command *cmd, const struct atte
     CHECK(partial_o.bytes >= splits * rows_bytes(shape, tokens) && y->f32.bytes >= rows_bytes(shape, tokens));
     CHECK(partial_ml.bytes >= 8ull * tokens * shape->heads * splits && qg.bytes >= 2 * rows_bytes(shape, tokens));
     struct attend_merge_push push = {.heads = shape->heads, .head_dim = shape->head_dim, .splits = splits};
-    struct gpu_range ranges[] = {partial_o, partial_ml, qg, y->f32};
+    bool rounds = ops_head_rounds(shape->head_dim, y);
+    struct gpu_range ranges[] = {partial_o, partial_ml, qg, y->f32, y->q8, y->q8_scales};
     ops_dispatch(ops, cmd,
-                 &(struct ops_dispatch){.shader = SHADER_ATTEND_MERGE,
+                 &(struct ops_dispatch){.shader = rounds ? SHADER_ATTEND_MERGE_Q8 : SHADER_ATTEND_MERGE,
                                         .ranges = ranges,
-                                        .range_count = 4,
+                                        .range_count = rounds ? 6 : 4,
                                         .push = &push,
                                         .push_bytes = sizeof push,
                                         .groups_x = tokens,
                                         .groups_y = shape->heads,
                                         .groups_z = 1});
-    op_quantize_q8(ops, cmd, y);
+    if (!rounds)
+        op_quantize_q8(ops, cmd, y);
 }

@@ -118,15 +118,17 @@ void op_delta_norm(struct ops *ops, struct gpu_command *cmd, const struct delta_
                                    .key_dim = shape->key_dim,
                                    .value_dim = shape->value_dim,
                                    .eps = eps};
-    struct gpu_range ranges[] = {o, qkvz, w, y->f32};
+    bool rounds = ops_head_rounds(shape->value_dim, y);
+    struct gpu_range ranges[] = {o, qkvz, w, y->f32, y->q8, y->q8_scales};
     ops_dispatch(ops, cmd,
-                 &(struct ops_dispatch){.shader = SHADER_DELTA_NORM,
+                 &(struct ops_dispatch){.shader = rounds ? SHADER_DELTA_NORM_Q8 : SHADER_DELTA_NORM,
                                         .ranges = ranges,
-                                        .range_count = 4,
+                                        .range_count = rounds ? 6 : 4,
                                         .push = &push,
                                         .push_bytes = sizeof push,
                                         .groups_x = y->n,
                                         .groups_y = shape->value_heads,
                                         .groups_z = 1});
-    op_quantize_q8(ops, cmd, y);
+    if (!rounds)
+        op_quantize_q8(ops, cmd, y);
 }

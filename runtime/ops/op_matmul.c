@@ -35,6 +35,7 @@ void op_gate_up(struct ops *ops, struct gpu_command *cmd, const struct tensor *g
     if (x->n == 0)
         return;
     CHECK(y->n == x->n && y->cols == inter && y->f32.bytes >= 4ull * inter * y->n);
+    bool rounded = y->q8.bytes != 0;
     for (uint32_t i = 0; i < gate_up->part_count; i++) {
         const struct tensor_part *part = &gate_up->parts[i];
         CHECK(part->row0 % (2 * QUANT_TILE_ROWS) == 0 && part->rows % (2 * QUANT_TILE_ROWS) == 0);
@@ -51,9 +52,12 @@ void op_gate_up(struct ops *ops, struct gpu_command *cmd, const struct tensor *g
                      .y_stride = inter,
                      .x_count = x->n},
         };
+        rounded = rounded && matmul_job_rounds(ops, &job);
+        job.rounded = rounded ? y : NULL;
         matmul_job_dispatch(ops, cmd, &job);
     }
-    op_quantize_q8(ops, cmd, y);
+    if (!rounded)
+        op_quantize_q8(ops, cmd, y);
 }
 
 void op_quantize_q8(struct ops *ops, struct gpu_command *cmd, const struct activations *x)

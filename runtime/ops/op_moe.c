@@ -22,7 +22,7 @@ bool op_moe_sorts_tiles(const struct ops *ops)
     return ops->tuning.matmul.split_tiles;
 }
 
-void op_moe_gate_up(struct ops *ops, struct gpu_command *cmd, const struct moe_slab *slab,
+bool op_moe_gate_up(struct ops *ops, struct gpu_command *cmd, const struct moe_slab *slab,
                     const struct moe_tiles *tiles, struct gpu_range row_token, const struct activations *x,
                     const struct activations *act)
 {
@@ -39,7 +39,9 @@ void op_moe_gate_up(struct ops *ops, struct gpu_command *cmd, const struct moe_s
     job.push.rows = slab->inter;
     job.push.cols = slab->hidden;
     job.push.y_stride = slab->inter;
+    job.rounded = act->q8.bytes != 0 && matmul_job_rounds(ops, &job) ? act : NULL;
     matmul_job_dispatch(ops, cmd, &job);
+    return job.rounded != NULL;
 }
 
 void op_moe_down(struct ops *ops, struct gpu_command *cmd, const struct moe_slab *slab, const struct moe_tiles *tiles,

@@ -8,6 +8,7 @@
 #include "runtime/ops/ops_internal.h"
 #include "runtime/ops/self_test.h"
 #include "runtime/ops/tuning_file.h"
+#include "shaders/mixer_params.h"
 
 // SLUICE_PENDING: nothing valid is kept.
 static enum sluice_status load(struct ops *ops, const struct ops_options *options, uint32_t *failed)
@@ -138,6 +139,15 @@ void ops_set_prefill(struct ops *ops, bool prefill)
 void ops_destroy(struct ops *ops)
 {
     mem_free(ops);
+}
+
+bool ops_head_rounds(uint32_t head_dim, const struct activations *y)
+{
+    uint64_t values = (uint64_t)y->n * y->cols;
+    if (y->q8.bytes == 0 || head_dim % 32 != 0 || head_dim > ROUND_HEAD_DIM_MAX)
+        return false;
+    CHECK(y->q8.bytes >= values && y->q8_scales.bytes >= values / 32 * 8);
+    return true;
 }
 
 void ops_dispatch(struct ops *ops, struct gpu_command *cmd, const struct ops_dispatch *dispatch)

@@ -114,8 +114,9 @@ struct moe_tiles {
 bool op_moe_sorts_tiles(const struct ops *ops);
 
 // act[r, inter] = silu(gate_e x) * (up_e x) with x = row row_token[r] of x and e the expert of r's tile, for all rows
-// of the tiles. row_token u32 [rows]. Fills act->f32 only: op_quantize_q8 follows where wanted.
-void op_moe_gate_up(struct ops *ops, struct gpu_command *cmd, const struct moe_slab *slab,
+// of the tiles. row_token u32 [rows]. Fills act->f32, and act->q8 where that is present and the kernel can. Returns
+// whether it did: if not, op_quantize_q8 follows when all rows are there.
+bool op_moe_gate_up(struct ops *ops, struct gpu_command *cmd, const struct moe_slab *slab,
                     const struct moe_tiles *tiles, struct gpu_range row_token, const struct activations *x,
                     const struct activations *act);
 

@@ -30,6 +30,10 @@ struct ops_dispatch {
 // Gets the kernel and records the dispatch. A kernel that cannot be made is kept as the failure of `cmd`.
 void ops_dispatch(struct ops *ops, struct gpu_command *cmd, const struct ops_dispatch *dispatch);
 
+// Whether the kernels that own a head of `head_dim` values (shaders/round_head.glsl) fill y's 8-bit form themselves.
+// Where it is present and they do not, op_quantize_q8 has to follow.
+bool ops_head_rounds(uint32_t head_dim, const struct activations *y);
+
 static inline uint32_t ops_divide_up(uint32_t count, uint32_t size)
 {
     return count / size + (count % size != 0);

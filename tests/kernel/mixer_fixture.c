@@ -181,3 +181,22 @@ void assert_same_floats(const char *what, const float *a, const float *b, size_t
         if (memcmp(a + i, b + i, sizeof *a) != 0)
             fail_msg("%s: value %zu of %zu differs: %.9g and %.9g", what, i, count, (double)a[i], (double)b[i]);
 }
+
+void add_rounded(struct activations *x)
+{
+    size_t count = (size_t)x->n * x->cols;
+    x->q8 = buffer_output(count);
+    x->q8_scales = buffer_output(count / 32 * 8);
+}
+
+void assert_rounded(const char *what, const struct activations *x)
+{
+    size_t count = (size_t)x->n * x->cols;
+    struct activations again = *x;
+    add_rounded(&again);
+    struct gpu_command *cmd = command_open();
+    op_quantize_q8(mixer_ops, cmd, &again);
+    command_run(cmd);
+    assert_same_floats(what, buffer_data(x->q8_scales), buffer_data(again.q8_scales), count / 32 * 2);
+    assert_memory_equal(buffer_data(x->q8), buffer_data(again.q8), count);
+}

@@ -46,6 +46,10 @@ void assert_near(const char *what, const float *got, const double *want, size_t 
                  double relative);
 void assert_same_floats(const char *what, const float *a, const float *b, size_t count);
 
+// Room for x's 8-bit form. Fails unless that form is what op_quantize_q8 makes of x's f32 form, bit for bit.
+void add_rounded(struct activations *x);
+void assert_rounded(const char *what, const struct activations *x);
+
 #define mixer_unit_test(function) cmocka_unit_test_teardown(function, mixer_test_teardown)
 
 #endif

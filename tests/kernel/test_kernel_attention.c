@@ -257,9 +257,13 @@ static struct gpu_range attend(struct ops *ops, struct attention *a, uint32_t qu
         split += (end - begin + cut.split_tokens - 1) / cut.split_tokens;
     }
     struct activations y = {.n = queries, .cols = row, .f32 = buffer_output(4 * queries * row)};
+    if (row % 32 == 0)
+        add_rounded(&y);
     struct gpu_command *cmd = command_open();
     op_attend_merge(mixer_ops, cmd, s, o, ml, queries, splits, qg, &y);
     command_run(cmd);
+    if (row % 32 == 0)
+        assert_rounded("merge", &y);
     return y.f32;
 }
 
