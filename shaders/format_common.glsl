@@ -22,8 +22,26 @@
 // `unit` is the first 16-byte unit of a step of a row tile, `row` the row within the tile: quant/tile.h has the picture.
 #include "quant/tile_layout.h"
 
+#if defined WEIGHT_SLABS
+// The weights lie in several buffers: all invocations of a workgroup read one of them.
+layout(binding = 0, std430) readonly buffer weight_unit_buffer { uvec4 units[]; } unit_slabs[MATMUL_SLABS];
+layout(binding = 0, std430) readonly buffer weight_word_buffer { uint words[]; } word_slabs[MATMUL_SLABS];
+uint weight_slab;
+#define weight_units unit_slabs[weight_slab].units
+#define weight_words word_slabs[weight_slab].words
+
+void choose_slab(uint slab)
+{
+    weight_slab = slab;
+}
+#else
 layout(binding = 0, std430) readonly buffer weight_unit_buffer { uvec4 weight_units[]; };
 layout(binding = 0, std430) readonly buffer weight_word_buffer { uint weight_words[]; };
+
+void choose_slab(uint slab)
+{
+}
+#endif
 
 const uint tile_rows = QUANT_TILE_ROWS;
 const uint unit_bytes = QUANT_PIECE_ROW_BYTES;

@@ -13,6 +13,8 @@
 // order. slice_lanes = 1: a lane does all slices of its rows. Else one lane per slice, which puts more reads under way
 // when there are few rows and columns. The bits are the same, whatever the specialization.
 //
+// With WEIGHT_SLABS the experts of a list lie in several buffers, and a tile names its one.
+//
 // With round_y the results are rounded to 8 bits as well, for the matrix that follows (matmul_round.glsl).
 //
 // With ACTIVATIONS_QUADS a workgroup first puts x, prepared for plain integer multiplications, into shared memory, as many
@@ -22,9 +24,9 @@
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_EXT_spirv_intrinsics : require
 #extension GL_KHR_shader_subgroup_basic : require
+#include "matrix_params.h"
 #include "format.glsl"
 #include "math.glsl"
-#include "matrix_params.h"
 
 layout(local_size_x_id = 0, local_size_y_id = 7) in;
 layout(constant_id = 0) const uint lanes = 32;
@@ -54,7 +56,7 @@ const bool grouped = row_list != uint(MATMUL_DENSE);
 
 layout(push_constant) uniform push_block { matmul_push push; };
 layout(binding = 2, std430) buffer y_buffer { float y[]; };
-layout(binding = 3, std430) readonly buffer tile_buffer { uvec4 tiles[]; }; // slot, first row, rows, -
+layout(binding = 3, std430) readonly buffer tile_buffer { uvec4 tiles[]; }; // slot, first row, rows, slab
 layout(binding = 4, std430) readonly buffer row_token_buffer { uint row_token[]; };
 
 #define EACH_ROW                                                                                                       \
@@ -244,6 +246,7 @@ void main()
     uvec4 run = uvec4(0, 0, push.x_count, 0);
     if (grouped)
         run = tiles[block];
+    choose_slab(run.w);
     uint column0 = (grouped ? gl_WorkGroupID.z : block) * columns;
     if (column0 >= run.z)
         return;

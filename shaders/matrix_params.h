@@ -13,6 +13,7 @@ typedef uint32_t uint;
 #define MATMUL_INDIRECT 2 // a list of tiles: row r of the batch is row row_token[r] of x
 
 #define MATMUL_TILE_ROWS 8 // of a tile of the list at most
+#define MATMUL_SLABS 16    // buffers with weights that one dispatch can be bound to: kernels with WEIGHT_SLABS
 
 struct matmul_push {
     uint rows;       // rows of y that this dispatch makes

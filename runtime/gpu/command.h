@@ -15,7 +15,7 @@ struct gpu_command;
 // Takes a command buffer from the device's pool (those whose tick is complete are reused).
 enum sluice_status gpu_command_begin(struct gpu_device *device, struct gpu_command **command);
 
-// Binding i is ranges[i]; `count` and `push_bytes` must match the reflected shader. Sizes of the grid are in
+// Binding i is ranges[i]; where binding 0 is an array of buffers, all of them come first. `count` and `push_bytes` must match the reflected shader. Sizes of the grid are in
 // workgroups; zero in any of them records nothing. Failures while recording are kept and returned by
 // gpu_command_submit.
 void gpu_dispatch(struct gpu_command *command, const struct gpu_kernel *kernel, const struct gpu_range *ranges,

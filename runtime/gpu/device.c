@@ -100,7 +100,7 @@ static void destroy_handle(struct gpu_device *device)
     commands_destroy(device);
     set_cache_finish(device);
     kernels_destroy(device);
-    for (int i = 0; i <= SHADER_BINDINGS_MAX; i++)
+    for (int i = 0; i <= SHADER_BUFFERS_MAX; i++)
         vkDestroyDescriptorSetLayout(device->handle, device->set_layouts[i], NULL);
     pipeline_cache_destroy(device);
     vkDestroySemaphore(device->handle, device->timeline, NULL);

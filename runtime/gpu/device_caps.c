@@ -17,10 +17,11 @@ static const struct feature {
     {                                                               \
 #member, offsetof(struct device_features, member), required \
     }
-    FEATURE(v12.timelineSemaphore, true),       // ticks
-    FEATURE(dot.shaderIntegerDotProduct, true), // 8-bit activations against quantised weights
-    FEATURE(core.features.shaderInt64, false),  // the same on software drivers
-    FEATURE(v12.shaderFloat16, false),          // these six for matrix cores
+    FEATURE(v12.timelineSemaphore, true),                                 // ticks
+    FEATURE(core.features.shaderStorageBufferArrayDynamicIndexing, true), // experts in several slabs, one dispatch
+    FEATURE(dot.shaderIntegerDotProduct, true),                           // 8-bit activations against quantised weights
+    FEATURE(core.features.shaderInt64, false),                            // the same on software drivers
+    FEATURE(v12.shaderFloat16, false),                                    // these six for matrix cores
     FEATURE(v12.vulkanMemoryModel, false),
     FEATURE(v12.vulkanMemoryModelDeviceScope, false), // of any atomic, once the memory model is on
     FEATURE(subgroup.subgroupSizeControl, false),
@@ -106,8 +107,8 @@ static void check_limits(struct device_support *support)
         add_missing(support, "32 KiB of shared memory");
     if (limits->maxComputeWorkGroupInvocations < GROUP_INVOCATIONS_MIN)
         add_missing(support, "workgroups of 256");
-    if (limits->maxPerStageDescriptorStorageBuffers < SHADER_BINDINGS_MAX)
-        add_missing(support, "16 storage buffers per kernel");
+    if (limits->maxPerStageDescriptorStorageBuffers < SHADER_BUFFERS_MAX)
+        add_missing(support, "24 storage buffers per kernel");
 }
 
 static enum sluice_status query_extensions(VkPhysicalDevice physical, struct device_support *support)

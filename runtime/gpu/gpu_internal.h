@@ -95,7 +95,7 @@ struct gpu_timers {
 // set_cache.c: descriptor sets by what they name.
 enum { SET_CACHE_SETS_MAX = 8192, SET_CACHE_BUCKETS = 8192 };
 
-// All sets of so many bindings.
+// All sets of so many buffers.
 struct set_shelf {
     struct cached_set *oldest, *newest; // list by last use; sets that name nothing are the oldest
     struct set_pool *pools;             // [pool_count], owned
@@ -103,7 +103,7 @@ struct set_shelf {
 };
 
 struct set_cache {
-    struct set_shelf shelves[SHADER_BINDINGS_MAX + 1]; // by number of bindings
+    struct set_shelf shelves[SHADER_BUFFERS_MAX + 1]; // by number of buffers
     struct cached_set *buckets[SET_CACHE_BUCKETS];
     unsigned count; // sets
 };
@@ -118,7 +118,8 @@ struct gpu_device {
     VkPipelineCache pipeline_cache;
     char *cache_folder;                                         // where it is kept, owned; NULL: nowhere
     size_t cache_loaded_bytes;                                  // of it came from there
-    VkDescriptorSetLayout set_layouts[SHADER_BINDINGS_MAX + 1]; // by number of bindings; made at first use
+    // By number of buffers; beyond SHADER_BINDINGS_MAX the first SHADER_ARRAY_BUFFERS are an array. Made at first use.
+    VkDescriptorSetLayout set_layouts[SHADER_BUFFERS_MAX + 1];
     struct set_cache sets;
     VkPhysicalDeviceMemoryProperties memory;
     bool has_budget, lost;
@@ -214,9 +215,9 @@ void command_barrier(struct gpu_command *command);
 
 // --- set_cache.c ----------------------------------------------------------------------------------------------------
 
-// A descriptor set that names ranges[bindings], for `command`; it stays as it is until the command is done. The
-// device's set layout of so many bindings exists. Errors: SLUICE_ERR_MEMORY, SLUICE_ERR_DEVICE_MEMORY.
-enum sluice_status set_cache_get(struct gpu_command *command, const struct gpu_range *ranges, unsigned bindings,
+// A descriptor set that names ranges[buffers], for `command`; it stays as it is until the command is done. The device's
+// set layout of so many buffers exists. Errors: SLUICE_ERR_MEMORY, SLUICE_ERR_DEVICE_MEMORY.
+enum sluice_status set_cache_get(struct gpu_command *command, const struct gpu_range *ranges, unsigned buffers,
                                  VkDescriptorSet *set);
 
 // The buffer goes: no set names it from now on. No command that uses it is being recorded or pending (checked).

@@ -5,30 +5,32 @@
 #include "runtime/base/mem.h"
 #include "runtime/gpu/gpu_internal.h"
 
-static enum sluice_status set_layout_get(struct gpu_device *device, unsigned count, VkDescriptorSetLayout *layout)
+static enum sluice_status set_layout_get(struct gpu_device *device, const struct shader_module *module,
+                                         VkDescriptorSetLayout *layout)
 {
-    CHECK(count <= SHADER_BINDINGS_MAX);
+    unsigned count = module->binding_count;
+    VkDescriptorSetLayout *known = &device->set_layouts[count + module->array_count - 1];
     VkDescriptorSetLayoutBinding bindings[SHADER_BINDINGS_MAX];
     for (unsigned i = 0; i < count; i++)
         bindings[i] = (VkDescriptorSetLayoutBinding){.binding = i,
                                                      .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
-                                                     .descriptorCount = 1,
+                                                     .descriptorCount = i == 0 ? module->array_count : 1,
                                                      .stageFlags = VK_SHADER_STAGE_COMPUTE_BIT};
     VkDescriptorSetLayoutCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO, .bindingCount = count, .pBindings = bindings};
-    if (!device->set_layouts[count]) {
-        VkResult result = vkCreateDescriptorSetLayout(device->handle, &info, NULL, &device->set_layouts[count]);
+    if (!*known) {
+        VkResult result = vkCreateDescriptorSetLayout(device->handle, &info, NULL, known);
         if (result < 0)
             return vk_error(device, result, "cannot create a descriptor set layout");
     }
-    *layout = device->set_layouts[count];
+    *layout = *known;
     return SLUICE_OK;
 }
 
 static enum sluice_status create_layout(struct gpu_device *device, struct gpu_kernel *kernel)
 {
     const struct shader_module *module = kernel->module;
-    enum sluice_status status = set_layout_get(device, module->binding_count, &kernel->set_layout);
+    enum sluice_status status = set_layout_get(device, module, &kernel->set_layout);
     if (status < 0)
         return status;
     VkPushConstantRange push = {.stageFlags = VK_SHADER_STAGE_COMPUTE_BIT, .size = module->push_bytes};

@@ -39,10 +39,10 @@ static void check_range(const struct gpu_command *command, struct gpu_range rang
 }
 
 static enum sluice_status bind(struct gpu_command *command, const struct gpu_kernel *kernel,
-                               const struct gpu_range *ranges)
+                               const struct gpu_range *ranges, unsigned count)
 {
     VkDescriptorSet set;
-    enum sluice_status status = set_cache_get(command, ranges, kernel->module->binding_count, &set);
+    enum sluice_status status = set_cache_get(command, ranges, count, &set);
     if (status < 0)
         return status;
     if (command->bound != kernel->pipeline)
@@ -68,14 +68,15 @@ void gpu_dispatch(struct gpu_command *command, const struct gpu_kernel *kernel, 
         return;
     const struct shader_module *module = kernel->module;
     const struct gpu_caps *caps = &command->device->caps;
-    CHECK(count == module->binding_count && push_bytes == module->push_bytes);
+    unsigned more = module->array_count - 1; // ranges of binding 0 beside the first
+    CHECK(count == module->binding_count + more && push_bytes == module->push_bytes);
     CHECK(groups_x <= caps->max_groups_x && groups_y <= caps->max_groups_y && groups_z <= caps->max_groups_z);
-    struct hazard_access accesses[SHADER_BINDINGS_MAX];
+    struct hazard_access accesses[SHADER_BUFFERS_MAX];
     for (unsigned i = 0; i < count; i++) {
         check_binding(command, ranges[i]);
-        accesses[i] = access_of(ranges[i], module->written_mask >> i & 1);
+        accesses[i] = access_of(ranges[i], module->written_mask >> (i > more ? i - more : 0) & 1);
     }
-    enum sluice_status status = bind(command, kernel, ranges);
+    enum sluice_status status = bind(command, kernel, ranges, count);
     if (status < 0) {
         command_keep_failure(command, status);
         return;

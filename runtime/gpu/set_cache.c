@@ -2,7 +2,7 @@
 // filling a set costs more than everything else about a dispatch (lavapipe allocates memory for each). So a set is
 // looked up by the ranges that it names, and filled only when no set names them.
 //
-//   cache -> shelf per number of bindings -> pools of SETS_PER_POOL sets, in one list by last use
+//   cache -> shelf per number of buffers -> pools of SETS_PER_POOL sets, in one list by last use
 //   cache -> buckets by hash of the ranges: the sets that name something
 //
 // A set may be filled anew only when no command that bound it is being recorded or pending. Commands are numbered in
@@ -19,8 +19,8 @@ enum { SETS_PER_POOL = 256 };
 
 struct cached_set {
     VkDescriptorSet handle;
-    struct gpu_range *ranges; // [bindings] what it names, in the pool
-    unsigned bindings;
+    struct gpu_range *ranges; // [buffers] what it names, in the pool
+    unsigned buffers;
     bool is_named; // it is in a bucket; else it names nothing that exists
     uint64_t hash;
     uint64_t last_use; // number of the latest command that bound it
@@ -31,7 +31,7 @@ struct cached_set {
 struct set_pool {
     VkDescriptorPool handle;
     struct cached_set *sets;  // [SETS_PER_POOL], owned
-    struct gpu_range *ranges; // [SETS_PER_POOL][bindings], owned
+    struct gpu_range *ranges; // [SETS_PER_POOL][buffers], owned
 };
 
 // --- lists ----------------------------------------------------------------------------------------------------------
@@ -90,14 +90,13 @@ static void pool_finish(struct gpu_device *device, struct set_pool *pool)
     mem_free(pool->ranges);
 }
 
-static enum sluice_status pool_init(struct gpu_device *device, unsigned bindings, struct set_pool *pool)
+static enum sluice_status pool_init(struct gpu_device *device, unsigned buffers, struct set_pool *pool)
 {
     *pool = (struct set_pool){.sets = mem_alloc(SETS_PER_POOL, sizeof *pool->sets),
-                              .ranges = mem_alloc((size_t)SETS_PER_POOL * bindings, sizeof *pool->ranges)};
+                              .ranges = mem_alloc((size_t)SETS_PER_POOL * buffers, sizeof *pool->ranges)};
     if (!pool->sets || !pool->ranges)
         return SLUICE_ERR_MEMORY;
-    VkDescriptorPoolSize size = {.type = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
-                                 .descriptorCount = SETS_PER_POOL * bindings};
+    VkDescriptorPoolSize size = {.type = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, .descriptorCount = SETS_PER_POOL * buffers};
     VkDescriptorPoolCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO,
                                        .maxSets = SETS_PER_POOL,
                                        .poolSizeCount = 1,
@@ -106,14 +105,14 @@ static enum sluice_status pool_init(struct gpu_device *device, unsigned bindings
     return result < 0 ? vk_error(device, result, "cannot create a descriptor pool") : SLUICE_OK;
 }
 
-static enum sluice_status add_pool(struct gpu_device *device, unsigned bindings)
+static enum sluice_status add_pool(struct gpu_device *device, unsigned buffers)
 {
-    struct set_shelf *shelf = &device->sets.shelves[bindings];
+    struct set_shelf *shelf = &device->sets.shelves[buffers];
     struct set_pool *pools = mem_realloc(shelf->pools, shelf->pool_count + 1, sizeof *pools);
     if (!pools)
         return SLUICE_ERR_MEMORY;
     shelf->pools = pools;
-    enum sluice_status status = pool_init(device, bindings, &pools[shelf->pool_count]);
+    enum sluice_status status = pool_init(device, buffers, &pools[shelf->pool_count]);
     if (status < 0)
         pool_finish(device, &pools[shelf->pool_count]);
     else
@@ -122,24 +121,24 @@ static enum sluice_status add_pool(struct gpu_device *device, unsigned bindings)
 }
 
 // One more set, from the shelf's last pool.
-static enum sluice_status add_set(struct gpu_device *device, unsigned bindings, struct cached_set **out)
+static enum sluice_status add_set(struct gpu_device *device, unsigned buffers, struct cached_set **out)
 {
     enum sluice_status status;
-    struct set_shelf *shelf = &device->sets.shelves[bindings];
+    struct set_shelf *shelf = &device->sets.shelves[buffers];
     if (shelf->count == shelf->pool_count * SETS_PER_POOL)
-        TRY(add_pool(device, bindings));
+        TRY(add_pool(device, buffers));
     struct set_pool *pool = &shelf->pools[shelf->pool_count - 1];
     unsigned place = shelf->count % SETS_PER_POOL;
     struct cached_set *set = &pool->sets[place];
     VkDescriptorSetAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO,
                                         .descriptorPool = pool->handle,
                                         .descriptorSetCount = 1,
-                                        .pSetLayouts = &device->set_layouts[bindings]};
+                                        .pSetLayouts = &device->set_layouts[buffers]};
     VkResult result = vkAllocateDescriptorSets(device->handle, &info, &set->handle);
     if (result < 0)
         return vk_error(device, result, "cannot allocate a descriptor set");
-    set->ranges = &pool->ranges[(size_t)place * bindings];
-    set->bindings = bindings;
+    set->ranges = &pool->ranges[(size_t)place * buffers];
+    set->buffers = buffers;
     shelf->count++;
     device->sets.count++;
     *out = set;
@@ -150,46 +149,47 @@ fail:
 
 // --- finding and filling --------------------------------------------------------------------------------------------
 
-static struct cached_set *find(struct set_cache *cache, const struct gpu_range *ranges, unsigned bindings,
-                               uint64_t hash)
+static struct cached_set *find(struct set_cache *cache, const struct gpu_range *ranges, unsigned buffers, uint64_t hash)
 {
     for (struct cached_set *set = *bucket_of(cache, hash); set; set = set->bucket_next)
-        if (set->hash == hash && set->bindings == bindings &&
-            memcmp(set->ranges, ranges, bindings * sizeof *ranges) == 0)
+        if (set->hash == hash && set->buffers == buffers && memcmp(set->ranges, ranges, buffers * sizeof *ranges) == 0)
             return set;
     return NULL;
 }
 
-static void fill(struct gpu_device *device, struct cached_set *set, const struct gpu_range *ranges, unsigned bindings)
+static void fill(struct gpu_device *device, struct cached_set *set, const struct gpu_range *ranges, unsigned buffers)
 {
-    VkDescriptorBufferInfo infos[SHADER_BINDINGS_MAX];
+    VkDescriptorBufferInfo infos[SHADER_BUFFERS_MAX];
     VkWriteDescriptorSet writes[SHADER_BINDINGS_MAX];
-    for (unsigned i = 0; i < bindings; i++) {
+    // Those of binding 0 beside the first: see gpu_device.set_layouts.
+    unsigned more = buffers > SHADER_BINDINGS_MAX ? SHADER_ARRAY_BUFFERS - 1 : 0;
+    for (unsigned i = 0; i < buffers; i++) {
         infos[i] = (VkDescriptorBufferInfo){
             .buffer = ranges[i].buffer->handle, .offset = ranges[i].offset, .range = ranges[i].bytes};
+        ranges[i].buffer->is_named = true;
+    }
+    for (unsigned i = 0; i < buffers - more; i++)
         writes[i] = (VkWriteDescriptorSet){.sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET,
                                            .dstSet = set->handle,
                                            .dstBinding = i,
-                                           .descriptorCount = 1,
+                                           .descriptorCount = i == 0 ? 1 + more : 1,
                                            .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
-                                           .pBufferInfo = &infos[i]};
-        ranges[i].buffer->is_named = true;
-    }
-    vkUpdateDescriptorSets(device->handle, bindings, writes, 0, NULL);
-    memcpy(set->ranges, ranges, bindings * sizeof *ranges);
+                                           .pBufferInfo = &infos[i == 0 ? 0 : i + more]};
+    vkUpdateDescriptorSets(device->handle, buffers - more, writes, 0, NULL);
+    memcpy(set->ranges, ranges, buffers * sizeof *ranges);
     device->usage.sets_filled++;
 }
 
 // A set to fill: one whose buffers are gone, else a new one, else the one that was not used for longest. If that is in
 // use there are more sets for the time being: as many as the commands under way bind.
-static enum sluice_status take_set(struct gpu_device *device, unsigned bindings, struct cached_set **set)
+static enum sluice_status take_set(struct gpu_device *device, unsigned buffers, struct cached_set **set)
 {
     struct set_cache *cache = &device->sets;
-    struct set_shelf *shelf = &cache->shelves[bindings];
+    struct set_shelf *shelf = &cache->shelves[buffers];
     struct cached_set *oldest = shelf->oldest;
     if (!oldest || (oldest->is_named && cache->count < SET_CACHE_SETS_MAX) ||
         !commands_are_done(device, 1, oldest->last_use))
-        return add_set(device, bindings, set);
+        return add_set(device, buffers, set);
     if (oldest->is_named)
         take_name(cache, oldest);
     shelf_take_out(shelf, oldest);
@@ -197,22 +197,22 @@ static enum sluice_status take_set(struct gpu_device *device, unsigned bindings,
     return SLUICE_OK;
 }
 
-enum sluice_status set_cache_get(struct gpu_command *command, const struct gpu_range *ranges, unsigned bindings,
+enum sluice_status set_cache_get(struct gpu_command *command, const struct gpu_range *ranges, unsigned buffers,
                                  VkDescriptorSet *handle)
 {
     struct gpu_device *device = command->device;
     struct set_cache *cache = &device->sets;
-    struct set_shelf *shelf = &cache->shelves[bindings];
-    CHECK(bindings > 0 && bindings <= SHADER_BINDINGS_MAX);
-    uint64_t hash = XXH3_64bits(ranges, bindings * sizeof *ranges);
-    struct cached_set *set = find(cache, ranges, bindings, hash);
+    struct set_shelf *shelf = &cache->shelves[buffers];
+    CHECK(buffers > 0 && buffers <= SHADER_BUFFERS_MAX);
+    uint64_t hash = XXH3_64bits(ranges, buffers * sizeof *ranges);
+    struct cached_set *set = find(cache, ranges, buffers, hash);
     if (set) {
         shelf_take_out(shelf, set);
     } else {
-        enum sluice_status status = take_set(device, bindings, &set);
+        enum sluice_status status = take_set(device, buffers, &set);
         if (status < 0)
             return status;
-        fill(device, set, ranges, bindings);
+        fill(device, set, ranges, buffers);
         give_name(cache, set, hash);
     }
     shelf_put_newest(shelf, set);
@@ -223,20 +223,20 @@ enum sluice_status set_cache_get(struct gpu_command *command, const struct gpu_r
 
 // --- buffers that go ------------------------------------------------------------------------------------------------
 
-static bool names(const struct cached_set *set, unsigned bindings, const struct gpu_buffer *buffer)
+static bool names(const struct cached_set *set, unsigned buffers, const struct gpu_buffer *buffer)
 {
-    for (unsigned i = 0; i < bindings; i++)
+    for (unsigned i = 0; i < buffers; i++)
         if (set->ranges[i].buffer == buffer)
             return true;
     return false;
 }
 
-static void forget_in_pool(struct gpu_device *device, unsigned bindings, struct set_pool *pool, unsigned count,
+static void forget_in_pool(struct gpu_device *device, unsigned buffers, struct set_pool *pool, unsigned count,
                            const struct gpu_buffer *buffer)
 {
-    struct set_shelf *shelf = &device->sets.shelves[bindings];
+    struct set_shelf *shelf = &device->sets.shelves[buffers];
     for (struct cached_set *set = pool->sets; set < pool->sets + count; set++) {
-        if (!set->is_named || !names(set, bindings, buffer))
+        if (!set->is_named || !names(set, buffers, buffer))
             continue;
         CHECK(commands_are_done(device, set->last_use, set->last_use)); // the buffer's owner has waited
         take_name(&device->sets, set);
@@ -247,19 +247,19 @@ static void forget_in_pool(struct gpu_device *device, unsigned bindings, struct 
 
 void set_cache_forget(struct gpu_device *device, const struct gpu_buffer *buffer)
 {
-    for (unsigned bindings = 0; bindings <= SHADER_BINDINGS_MAX; bindings++) {
-        const struct set_shelf *shelf = &device->sets.shelves[bindings];
+    for (unsigned buffers = 0; buffers <= SHADER_BUFFERS_MAX; buffers++) {
+        const struct set_shelf *shelf = &device->sets.shelves[buffers];
         for (unsigned i = 0; i < shelf->pool_count; i++) {
             unsigned left = shelf->count - i * SETS_PER_POOL;
-            forget_in_pool(device, bindings, &shelf->pools[i], left < SETS_PER_POOL ? left : SETS_PER_POOL, buffer);
+            forget_in_pool(device, buffers, &shelf->pools[i], left < SETS_PER_POOL ? left : SETS_PER_POOL, buffer);
         }
     }
 }
 
 void set_cache_finish(struct gpu_device *device)
 {
-    for (unsigned bindings = 0; bindings <= SHADER_BINDINGS_MAX; bindings++) {
-        struct set_shelf *shelf = &device->sets.shelves[bindings];
+    for (unsigned buffers = 0; buffers <= SHADER_BUFFERS_MAX; buffers++) {
+        struct set_shelf *shelf = &device->sets.shelves[buffers];
         for (unsigned i = 0; i < shelf->pool_count; i++)
             pool_finish(device, &shelf->pools[i]);
         mem_free(shelf->pools);

@@ -187,47 +187,87 @@ struct row_span {
     uint32_t first, last; // rows
 };
 
-// Cuts one expert's rows [row, end) into tiles and writes those of least..most rows. Returns how many; counts them.
-static uint32_t add_tiles(uint32_t slot, uint32_t row, uint32_t end, uint32_t row0, uint32_t least, uint32_t most,
-                          struct moe_tile *tiles, uint32_t *counts)
+// Cuts the rows [row, end) of the expert at tile.slot into tiles and writes those of least..most rows. Returns how
+// many; counts them.
+static uint32_t add_tiles(struct moe_tile tile, uint32_t row, uint32_t end, uint32_t row0, uint32_t least,
+                          uint32_t most, struct moe_tile *tiles, uint32_t *counts)
 {
     uint32_t count = 0;
     for (uint32_t rows; row < end; row += rows) {
         rows = end - row < MOE_TILE_ROWS ? end - row : MOE_TILE_ROWS;
         if (rows < least || rows > most)
             continue;
-        tiles[count++] = (struct moe_tile){.slot = slot, .row = row - row0, .row_count = rows};
+        tile.row = row - row0;
+        tile.row_count = rows;
+        tiles[count++] = tile;
         counts[rows - 1]++;
     }
     return count;
 }
 
-// Upper bound of the tiles of the span's experts that lie in `slab`.
-static uint32_t tiles_max(const struct group *g, const struct routing *r, const struct row_span *span, uint32_t slab)
+// Neighbouring slabs whose experts make up one list of tiles: always the same ones, so that descriptor sets repeat.
+struct slab_set {
+    uint32_t first, count;
+    struct moe_tiles tiles;
+};
+
+static bool is_in(const struct slab_set *set, const struct pager_place *place)
+{
+    return place->slab >= set->first && place->slab - set->first < set->count;
+}
+
+// Upper bound of the tiles of the span's experts that lie in the set.
+static uint32_t tiles_max(const struct group *g, const struct routing *r, const struct row_span *span,
+                          const struct slab_set *set)
 {
     uint32_t count = 0;
     for (uint32_t i = span->begin; i < span->end; i++) {
         uint32_t expert = g->experts[g->places[i].index];
         uint32_t rows = r->expert_row[expert + 1] - r->expert_row[expert];
-        if (g->places[i].slab == slab)
+        if (is_in(set, &g->places[i]))
             count += (rows + MOE_TILE_ROWS - 1) / MOE_TILE_ROWS;
     }
     return count;
 }
 
-// The tiles of the span's experts that lie in `slab`, sorted by their rows or expert by expert.
+// The tiles of the span's experts that lie in the set, sorted by their rows or expert by expert.
 static void build_tiles(const struct group *g, const struct routing *r, const struct row_span *span, uint32_t row0,
-                        uint32_t slab, struct moe_tile *tiles, uint32_t *counts)
+                        const struct slab_set *set, struct moe_tile *tiles, uint32_t *counts)
 {
     bool sorted = op_moe_sorts_tiles(g->pass->engine->ops);
     memset(counts, 0, MOE_TILE_ROWS * sizeof *counts);
     for (uint32_t rows = sorted ? 1 : MOE_TILE_ROWS; rows <= MOE_TILE_ROWS; rows++)
         for (uint32_t i = span->begin; i < span->end; i++) {
             uint32_t expert = g->experts[g->places[i].index];
-            if (g->places[i].slab == slab)
-                tiles += add_tiles(g->places[i].slot, r->expert_row[expert], r->expert_row[expert + 1], row0,
-                                   sorted ? rows : 1, rows, tiles, counts);
+            struct moe_tile tile = {.slot = g->places[i].slot, .slab = g->places[i].slab - set->first};
+            if (is_in(set, &g->places[i]))
+                tiles += add_tiles(tile, r->expert_row[expert], r->expert_row[expert + 1], row0, sorted ? rows : 1,
+                                   rows, tiles, counts);
         }
+}
+
+// The sets that hold experts of the span, with their tiles. Returns how many.
+static uint32_t list_tiles(const struct group *g, const struct routing *r, struct list_room *room,
+                           const struct row_span *span, uint32_t row0, struct slab_set *sets)
+{
+    struct sluice_engine *e = g->pass->engine;
+    uint32_t used = 0, slab_count = pager_slab_count(e->pager), most = op_moe_slabs_at_once(e->ops);
+    for (uint32_t first = 0; first < slab_count; first += most) {
+        struct slab_set set = {.first = first, .count = slab_count - first < most ? slab_count - first : most};
+        uint32_t count = tiles_max(g, r, span, &set);
+        if (count == 0)
+            continue;
+        struct moe_tile *tiles = take_list(room, count * sizeof *tiles, &set.tiles.range);
+        build_tiles(g, r, span, row0, &set, tiles, set.tiles.counts);
+        sets[used++] = set;
+    }
+    return used;
+}
+
+static void find_slabs(const struct group *g, const struct slab_set *set, struct moe_slab *slabs)
+{
+    for (uint32_t i = 0; i < set->count; i++)
+        slabs[i] = pager_slab(g->pass->engine->pager, g->layer, set->first + i);
 }
 
 // Records the span's rows: results in scratch.y, rows counted from row0.
@@ -239,29 +279,20 @@ static void record_span(struct group *g, struct list_room *room, uint32_t block,
     struct gpu_range row_token;
     uint32_t *tokens = take_list(room, row_count * 4ull, &row_token);
     memcpy(tokens, &r->row_token[row0], row_count * 4ull);
-    struct activations act = activations_rows(&e->scratch.act, row_count);
-    uint32_t slab_count = pager_slab_count(e->pager);
-    struct moe_tiles lists[GROUP_MAX]; // at most one slab per place
-    uint32_t slabs[GROUP_MAX], used = 0;
-    for (uint32_t slab = 0; slab < slab_count; slab++) {
-        uint32_t count = tiles_max(g, r, span, slab);
-        if (count == 0)
-            continue;
-        struct moe_tile *tiles = take_list(room, count * sizeof *tiles, &lists[used].range);
-        build_tiles(g, r, span, row0, slab, tiles, lists[used].counts);
-        slabs[used++] = slab;
-    }
-    struct activations x = e->scratch.blocks[block].x;
+    struct activations act = activations_rows(&e->scratch.act, row_count), x = e->scratch.blocks[block].x;
+    struct slab_set sets[GROUP_MAX]; // at most one per place
+    struct moe_slab slabs[MOE_SLABS_MAX];
+    uint32_t used = list_tiles(g, r, room, span, row0, sets);
     bool rounded = false;
     for (uint32_t i = 0; i < used; i++) {
-        struct moe_slab slab = pager_slab(e->pager, g->layer, slabs[i]);
-        rounded = op_moe_gate_up(e->ops, g->cmd, &slab, &lists[i], row_token, &x, &act);
+        find_slabs(g, &sets[i], slabs);
+        rounded = op_moe_gate_up(e->ops, g->cmd, slabs, sets[i].count, &sets[i].tiles, row_token, &x, &act);
     }
     if (!rounded)
         op_quantize_q8(e->ops, g->cmd, &act);
     for (uint32_t i = 0; i < used; i++) {
-        struct moe_slab slab = pager_slab(e->pager, g->layer, slabs[i]);
-        op_moe_down(e->ops, g->cmd, &slab, &lists[i], &act, e->scratch.y);
+        find_slabs(g, &sets[i], slabs);
+        op_moe_down(e->ops, g->cmd, slabs, sets[i].count, &sets[i].tiles, &act, e->scratch.y);
     }
 }
 

@@ -1,5 +1,7 @@
 #include "runtime/ops/matmul_job.h"
 
+#include <string.h>
+
 #include "quant/tile.h"
 #include "runtime/ops/coop.h"
 
@@ -18,6 +20,21 @@ static const enum shader_id shaders_quads[QUANT_TYPE_COUNT] = {
     [QUANT_Q4_K] = SHADER_MATMUL_Q4_K_QUADS,
     [QUANT_Q5_K] = SHADER_MATMUL_Q5_K_QUADS,
     [QUANT_Q6_K] = SHADER_MATMUL_Q6_K_QUADS,
+};
+
+// Those that are bound to several slabs: [x in f32, in 8 bits].
+static const enum shader_id shaders_slabs[2][QUANT_TYPE_COUNT] = {
+    {[QUANT_F32] = SHADER_MATMUL_F32_SLABS,
+     [QUANT_F16] = SHADER_MATMUL_F16_SLABS,
+     [QUANT_BF16] = SHADER_MATMUL_BF16_SLABS,
+     [QUANT_Q8_0] = SHADER_MATMUL_Q8_0_SLABS,
+     [QUANT_Q4_K] = SHADER_MATMUL_Q4_K_SLABS,
+     [QUANT_Q5_K] = SHADER_MATMUL_Q5_K_SLABS,
+     [QUANT_Q6_K] = SHADER_MATMUL_Q6_K_SLABS},
+    {[QUANT_Q8_0] = SHADER_MATMUL_Q8_0_Q8_SLABS,
+     [QUANT_Q4_K] = SHADER_MATMUL_Q4_K_Q8_SLABS,
+     [QUANT_Q5_K] = SHADER_MATMUL_Q5_K_Q8_SLABS,
+     [QUANT_Q6_K] = SHADER_MATMUL_Q6_K_Q8_SLABS},
 };
 
 enum { FLOAT_STEP_COLS = 64 }; // of the kernels, see format_float.glsl; for the other formats it is the layout's step
@@ -104,6 +121,16 @@ static bool stage_holds_results(const struct matmul_tuning *tuning, uint32_t lan
     return lanes * tuning->rows_per_lane <= tuning->stage_words / columns / 9 * 8;
 }
 
+// The ranges with weights: one, or as many as the kernels for slabs are bound to, the last one again and again. Returns
+// how many.
+static uint32_t bind_weights(const struct matmul_job *job, bool slabs, struct gpu_range *ranges)
+{
+    ranges[0] = job->weights;
+    for (uint32_t i = 1; slabs && i < MATMUL_SLABS; i++)
+        ranges[i] = job->slabs[ops_min(i, job->slab_count - 1)].range;
+    return slabs ? MATMUL_SLABS : 1;
+}
+
 // The kernel that takes `columns` rows of x at once, for `count` blocks from `first` on; grouped: of the list's tiles,
 // with column_blocks times as many rows at most, else those are the blocks.
 static void dispatch_columns(struct ops *ops, struct gpu_command *cmd, const struct matmul_job *job, uint32_t columns,
@@ -119,20 +146,24 @@ static void dispatch_columns(struct ops *ops, struct gpu_command *cmd, const str
     bool wide = staged && push.rows >= tuning->stage_lanes * tuning->rows_per_lane &&
                 (!rounds || stage_holds_results(tuning, tuning->stage_lanes, columns));
     uint32_t lanes = wide ? tuning->stage_lanes : tuning->lanes;
+    bool slabs = grouped && tuning->slabs && !tuning->stage_words;
     struct gpu_range x = q8 ? job->x->q8 : job->x->f32;
     // What a variant does not look at must be bound to something.
-    struct gpu_range ranges[] = {job->weights,
-                                 x,
-                                 job->y,
-                                 grouped ? job->tiles->range : x,
-                                 job->row_list == MATMUL_INDIRECT ? job->row_token : x,
-                                 job->x->q8_scales,
-                                 rounds ? job->rounded->q8 : job->y,
-                                 rounds ? job->rounded->q8_scales : job->y};
+    const struct gpu_range others[] = {x,
+                                       job->y,
+                                       grouped ? job->tiles->range : x,
+                                       job->row_list == MATMUL_INDIRECT ? job->row_token : x,
+                                       job->x->q8_scales,
+                                       rounds ? job->rounded->q8 : job->y,
+                                       rounds ? job->rounded->q8_scales : job->y};
+    struct gpu_range ranges[SHADER_BUFFERS_MAX];
+    uint32_t weights = bind_weights(job, slabs, ranges);
+    memcpy(&ranges[weights], others, sizeof others);
     struct ops_dispatch dispatch = {
-        .shader = staged ? shaders_quads[job->type]
-                  : q8   ? shaders_q8[job->type]
-                         : shaders_f32[job->type],
+        .shader = staged  ? shaders_quads[job->type]
+                  : slabs ? shaders_slabs[q8][job->type]
+                  : q8    ? shaders_q8[job->type]
+                          : shaders_f32[job->type],
         .constants = {lanes, tuning->rows_per_lane, columns, job->pair ? 2 : 1, job->row_list, tuning->integer_dot,
                       tuning->unrolled || staged, staged ? 1 : choose_slice_lanes(tuning, push.slices, columns),
                       tuning->read_ahead, !ops->caps->is_software, rounds, tuning->stage_words},
@@ -140,7 +171,7 @@ static void dispatch_columns(struct ops *ops, struct gpu_command *cmd, const str
                           : q8   ? 11
                                  : 9,
         .ranges = ranges,
-        .range_count = q8 ? 8 : 5,
+        .range_count = weights + (q8 ? 7 : 4),
         .groups_x = ops_divide_up(push.rows, lanes * tuning->rows_per_lane),
         .groups_z = grouped ? column_blocks : 1,
     };

@@ -13,9 +13,11 @@ struct matmul_job {
     struct gpu_range weights, y;
     const struct activations *rounded; // its 8-bit form gets y rounded; NULL: not. See matmul_job_rounds
     const struct moe_tiles *tiles;     // grouped
-    struct gpu_range row_token;        // indirect
-    const struct activations *x;       // its 8-bit form is used when it is there and `type` is quantised
-    struct matmul_push push;           // all but slices, block0 and stage_slices
+    const struct moe_slab *slabs;      // grouped: where the experts lie; `weights` is the first
+    uint32_t slab_count;
+    struct gpu_range row_token;  // indirect
+    const struct activations *x; // its 8-bit form is used when it is there and `type` is quantised
+    struct matmul_push push;     // all but slices, block0 and stage_slices
 };
 
 // Whether the kernels for this job can round y to 8 bits themselves: those that read x in 8 bits can, except on matrix

@@ -98,10 +98,10 @@ struct moe_slab {
 // A run of at most MOE_TILE_ROWS rows of one expert. Rows are (token, expert) pairs sorted by expert.
 enum { MOE_TILE_ROWS = 8 };
 struct moe_tile {
-    uint32_t slot;      // within the slab
+    uint32_t slot;      // within its slab
     uint32_t row;       // first row, counted from the start of this batch of rows
     uint32_t row_count; // 1..MOE_TILE_ROWS
-    uint32_t pad;
+    uint32_t slab;      // of those that the operation is given
 };
 
 // A list of tiles. Where op_moe_sorts_tiles, sorted by rising row_count, because tiles of few and of many rows go to
@@ -113,16 +113,21 @@ struct moe_tiles {
 
 bool op_moe_sorts_tiles(const struct ops *ops);
 
+// In how many slabs the experts of one list of tiles may lie, 1..MOE_SLABS_MAX. The slabs of one operation differ in
+// `range` alone.
+enum { MOE_SLABS_MAX = 16 };
+uint32_t op_moe_slabs_at_once(const struct ops *ops);
+
 // act[r, inter] = silu(gate_e x) * (up_e x) with x = row row_token[r] of x and e the expert of r's tile, for all rows
 // of the tiles. row_token u32 [rows]. Fills act->f32, and act->q8 where that is present and the kernel can. Returns
 // whether it did: if not, op_quantize_q8 follows when all rows are there.
-bool op_moe_gate_up(struct ops *ops, struct gpu_command *cmd, const struct moe_slab *slab,
+bool op_moe_gate_up(struct ops *ops, struct gpu_command *cmd, const struct moe_slab *slabs, uint32_t slab_count,
                     const struct moe_tiles *tiles, struct gpu_range row_token, const struct activations *x,
                     const struct activations *act);
 
 // y[r, hidden] = down_e act[r, :] for the same tiles.
-void op_moe_down(struct ops *ops, struct gpu_command *cmd, const struct moe_slab *slab, const struct moe_tiles *tiles,
-                 const struct activations *act, struct gpu_range y);
+void op_moe_down(struct ops *ops, struct gpu_command *cmd, const struct moe_slab *slabs, uint32_t slab_count,
+                 const struct moe_tiles *tiles, const struct activations *act, struct gpu_range y);
 
 // h[t, :] += sum over t's picks p, in the order given, of weight[t, p] * y[row[t, p] - row0, :], taking only picks with
 // row0 <= row < row0 + row_count. row u32 [n, top_k] (sorted by rising expert by the caller, so that the order of the

@@ -26,6 +26,7 @@ static struct matmul_tuning matmul_default(const struct gpu_caps *caps)
                                   .rows_per_lane = 1,
                                   .columns = {{{1, 2, 4}, {1, 2, 4}}, {{1, 2, 4, 8}, {1, 2, 4}}},
                                   .slice_columns_max = slices_fit ? 4 : 0,
+                                  .slabs = true,
                                   .integer_dot = true,
                                   .unrolled = true};
 }

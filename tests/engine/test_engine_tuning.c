@@ -12,7 +12,12 @@
 enum { TOKENS = 45, GREEDY = 4, TUNINGS = 4 };
 
 static const struct matmul_tuning tunings[TUNINGS] = {
-    {.lanes = 32, .rows_per_lane = 1, .columns = {{{2}, {1}}, {{2}, {1}}}, .slice_columns_max = 2, .integer_dot = true},
+    {.lanes = 32,
+     .rows_per_lane = 1,
+     .columns = {{{2}, {1}}, {{2}, {1}}},
+     .slice_columns_max = 2,
+     .integer_dot = true,
+     .slabs = true},
     {.lanes = 64, .rows_per_lane = 1, .columns = {{{1, 4}, {2}}, {{1, 8}, {4}}}, .integer_dot = true},
     {.lanes = 16, .rows_per_lane = 4, .columns = {{{1}, {1}}, {{1}, {1}}}, .slice_columns_max = 1, .read_ahead = true},
     {.lanes = 8, .rows_per_lane = 4, .columns = {{{2}, {2}}, {{4}, {2}}}, .read_ahead = true},

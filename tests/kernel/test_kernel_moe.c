@@ -16,7 +16,8 @@ struct expert {
 
 // Experts in a slab, and a batch of rows with its tiles.
 struct batch {
-    struct moe_slab slab;
+    struct moe_slab slab, slabs[MOE_SLABS_MAX]; // slabs[0] is `slab` unless they are spread
+    uint32_t slab_count;
     struct expert experts[EXPERTS];
     struct activations x, act;
     uint32_t expert_of[ROWS_MAX], token_of[ROWS_MAX];
@@ -50,6 +51,29 @@ static void slab_make(struct batch *b, uint64_t *seed, enum quant_type gate_up, 
     for (uint32_t e = 0; e < EXPERTS; e++)
         expert_make(&b->experts[e], seed, &b->slab, bytes + (size_t)slot_of[e] * b->slab.slot_bytes);
     b->slab.range = buffer_bytes(bytes, (size_t)SLOTS * b->slab.slot_bytes);
+    b->slabs[0] = b->slab;
+    b->slab_count = 1;
+    free(bytes);
+}
+
+// Gives each expert a slab of its own, where it has the same slot; the others are full of NaN. The tiles name the
+// slabs.
+static void slabs_spread(struct batch *b)
+{
+    size_t slot = b->slab.slot_bytes;
+    uint8_t *bytes = malloc(SLOTS * slot), *all = (uint8_t *)buffer_data(b->slab.range);
+    for (uint32_t e = 0; e < EXPERTS; e++) {
+        memset(bytes, 0xFF, SLOTS * slot);
+        memcpy(bytes + slot_of[e] * slot, all + slot_of[e] * slot, slot);
+        b->slabs[e] = b->slab;
+        b->slabs[e].range = buffer_bytes(bytes, SLOTS * slot);
+    }
+    b->slab_count = EXPERTS;
+    struct moe_tile *tiles = (struct moe_tile *)(void *)buffer_data(b->tiles.range);
+    for (size_t i = 0; i < b->tiles.range.bytes / sizeof *tiles; i++)
+        for (uint32_t e = 0; e < EXPERTS; e++)
+            if (tiles[i].slot == slot_of[e])
+                tiles[i].slab = e;
     free(bytes);
 }
 
@@ -127,9 +151,9 @@ static struct gpu_range batch_run(struct ops *ops, const struct batch *b)
     struct gpu_range y = buffer_output(4ull * b->row_count * b->slab.hidden);
     struct gpu_command *cmd = command_open();
     op_quantize_q8(ops, cmd, &b->x);
-    if (!op_moe_gate_up(ops, cmd, &b->slab, &b->tiles, b->row_token, &b->x, &b->act))
+    if (!op_moe_gate_up(ops, cmd, b->slabs, b->slab_count, &b->tiles, b->row_token, &b->x, &b->act))
         op_quantize_q8(ops, cmd, &b->act);
-    op_moe_down(ops, cmd, &b->slab, &b->tiles, &b->act, y);
+    op_moe_down(ops, cmd, b->slabs, b->slab_count, &b->tiles, &b->act, y);
     command_run(cmd);
     return y;
 }
@@ -190,6 +214,44 @@ static void bits_do_not_depend_on_how_rows_are_tiled(void **state)
     batch_free(&one);
 }
 
+static void check_slabs(enum quant_type type, bool q8, const struct matmul_tuning *tuning)
+{
+    enum { HIDDEN = 512, INTER = 256 };
+    struct batch b = {0};
+    struct ops ops = *mixer_ops;
+    ops.tuning.matmul = *tuning;
+    ops.tuning.matrix_cores = false;
+    slab_make(&b, &(uint64_t){1}, type, type, HIDDEN, INTER);
+    batch_plan(&b, &(uint64_t){2}, (const uint32_t[]){4, 1, 8}, MOE_TILE_ROWS);
+    b.x = activations_make(&(uint64_t){3}, TOKENS, HIDDEN, 0, q8);
+    b.act = activations_make(&(uint64_t){4}, b.row_count, INTER, 0, q8);
+    struct ops plain = *mixer_ops;
+    plain.tuning.matrix_cores = false;
+    struct gpu_range want = batch_run(&plain, &b);
+    assert_int_equal(op_moe_slabs_at_once(&ops), MOE_SLABS_MAX);
+    assert_same_floats("one slab", buffer_data(want), buffer_data(batch_run(&ops, &b)), b.row_count * HIDDEN);
+    slabs_spread(&b);
+    assert_same_floats("slabs", buffer_data(want), buffer_data(batch_run(&ops, &b)), b.row_count * HIDDEN);
+    if (q8)
+        assert_rounded("slabs", &b.act);
+    batch_free(&b);
+}
+
+static void experts_in_several_slabs_give_the_same_bits(void **state)
+{
+    // On a card whose slots lie in many buffers one kernel runs the experts of all: each must find its own weights.
+    static const struct matmul_tuning tunings[] = {
+        {.lanes = 32, .rows_per_lane = 1, .columns = {{{1}, {2}}, {{4}, {2}}}, .slice_columns_max = 4, .slabs = true},
+        {.lanes = 8, .rows_per_lane = 4, .columns = {{{2}, {1}}, {{3}, {4}}}, .slabs = true, .split_tiles = true},
+    };
+    (void)state;
+    check_slabs(QUANT_Q4_K, true, &tunings[0]);
+    check_slabs(QUANT_Q6_K, true, &tunings[1]);
+    check_slabs(QUANT_Q8_0, true, &tunings[1]);
+    check_slabs(QUANT_Q5_K, false, &tunings[0]);
+    check_slabs(QUANT_BF16, false, &tunings[1]);
+}
+
 static void moe_writes_no_other_rows(void **state)
 {
     // A batch may hold rows of experts that arrive later.
@@ -204,8 +266,8 @@ static void moe_writes_no_other_rows(void **state)
     struct gpu_range y = buffer_output(4ull * b.row_count * HIDDEN);
     struct gpu_command *cmd = command_open();
     const struct moe_tiles first = {.range = b.tiles.range, .counts = {0, 1}}; // the second expert's
-    op_moe_gate_up(mixer_ops, cmd, &b.slab, &first, b.row_token, &b.x, &b.act);
-    op_moe_down(mixer_ops, cmd, &b.slab, &first, &b.act, y);
+    op_moe_gate_up(mixer_ops, cmd, b.slabs, 1, &first, b.row_token, &b.x, &b.act);
+    op_moe_down(mixer_ops, cmd, b.slabs, 1, &first, &b.act, y);
     command_run(cmd);
     for (size_t i = 0; i < b.row_count * HIDDEN; i++) {
         assert_int_equal(isnan(buffer_data(b.act.f32)[i]) != 0, i / INTER < 3 || i / INTER >= 5);
@@ -219,6 +281,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         mixer_unit_test(moe_agrees_with_reference),
         mixer_unit_test(bits_do_not_depend_on_how_rows_are_tiled),
+        mixer_unit_test(experts_in_several_slabs_give_the_same_bits),
         mixer_unit_test(moe_writes_no_other_rows),
     };
     return cmocka_run_group_tests(tests, mixer_group_setup, mixer_group_teardown);

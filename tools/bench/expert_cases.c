@@ -45,7 +45,7 @@ static void record_gate_up(void *user, struct gpu_command *cmd)
     struct activations x = activations_of(e, e->tokens, HIDDEN, BENCH_IN);
     struct activations act = {.n = e->rows, .cols = INTER, .f32 = e->bench->arrays[BENCH_OUT]};
     ops_set_prefill(e->bench->ops, e->tokens > 1);
-    op_moe_gate_up(e->bench->ops, cmd, &e->slab, tiles_of(e), e->bench->arrays[BENCH_ROWS], &x, &act);
+    op_moe_gate_up(e->bench->ops, cmd, &e->slab, 1, tiles_of(e), e->bench->arrays[BENCH_ROWS], &x, &act);
 }
 
 static void record_down(void *user, struct gpu_command *cmd)
@@ -53,7 +53,7 @@ static void record_down(void *user, struct gpu_command *cmd)
     struct experts *e = user;
     struct activations act = activations_of(e, e->rows, INTER, BENCH_IN);
     ops_set_prefill(e->bench->ops, e->tokens > 1);
-    op_moe_down(e->bench->ops, cmd, &e->slab, tiles_of(e), &act, e->bench->arrays[BENCH_OUT]);
+    op_moe_down(e->bench->ops, cmd, &e->slab, 1, tiles_of(e), &act, e->bench->arrays[BENCH_OUT]);
 }
 
 static void record_combine(void *user, struct gpu_command *cmd)

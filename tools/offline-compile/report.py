@@ -67,7 +67,7 @@ def our_step(tree):
 
 def weights_per_trip(row, formats):
     """(inner, outer) for loops.per_weight, or None where the kernel does not multiply by quantised weights."""
-    ours = re.match(r"matmul_(q\w+?_[0k])(_q8)?$", row.kernel)
+    ours = re.match(r"matmul_(q\w+?_[0k])(_q8)?(?:_slabs)?$", row.kernel)
     if ours and ours.group(1) in formats:
         columns, groups = formats[ours.group(1)]
         rows = row.constant(1, 1) * row.constant(3, 1)
@@ -144,7 +144,7 @@ def class_worst(rows):
 
 
 def is_matvec(class_name):
-    return re.match(r"matmul_(q\w+_q8|bf16)/1$", class_name)
+    return re.match(r"matmul_(q\w+_q8|bf16)(_slabs)?/1$", class_name)
 
 
 def loosened(class_name, target, entry):

@@ -6,6 +6,7 @@
 
 enum {
     BINDINGS_MAX = 32,
+    ARRAY_BUFFERS = 16, // binding 0 may be an array of so many, see shaders/shader_reflect.c
     STATISTICS_MAX = 64,
     REPRESENTATIONS_MAX = 16,
     EXTENSIONS_MAX = 512,
@@ -282,7 +283,7 @@ static VkPipelineLayout create_layout(const struct shader_compiler *c, const str
     for (uint32_t i = 0; i < binding_count; i++)
         bindings[i] = (VkDescriptorSetLayoutBinding){.binding = i,
                                                      .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
-                                                     .descriptorCount = 1,
+                                                     .descriptorCount = i == 0 ? ARRAY_BUFFERS : 1,
                                                      .stageFlags = VK_SHADER_STAGE_COMPUTE_BIT};
     VkDescriptorSetLayoutCreateInfo set_info = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO,
                                                 .bindingCount = binding_count,
