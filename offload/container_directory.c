@@ -3,10 +3,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define XXH_STATIC_LINKING_ONLY // XXH3_state_t on the stack
-#include <xxhash.h>
-
 #include "offload/container.h"
+#include "offload/xxh3.h"
 #include "runtime/base/check.h"
 #include "runtime/base/mem.h"
 

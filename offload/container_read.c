@@ -3,12 +3,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#define XXH_STATIC_LINKING_ONLY // XXH3_state_t on the stack instead of a malloc that cannot be injected
-#include <xxhash.h>
-
 #include "offload/container.h"
 #include "offload/container_private.h"
 #include "offload/file_range.h"
+#include "offload/xxh3.h"
 #include "runtime/base/check.h"
 #include "runtime/base/mem.h"
 

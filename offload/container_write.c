@@ -5,13 +5,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#define XXH_STATIC_LINKING_ONLY // XXH3_state_t on the stack
-#include <xxhash.h>
-
 #include "offload/container_part.h"
 #include "offload/container_plan.h"
 #include "offload/container_writer_private.h"
 #include "offload/file_range.h"
+#include "offload/xxh3.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 
