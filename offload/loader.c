@@ -8,7 +8,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 
-enum { ARRIVALS_MAX = 8 }; // taken from the reader at once
+enum { ARRIVALS_MAX = 8, STARTS_MAX = 16 }; // taken from the reader and given to it at once
 
 // Places in an array of `capacity` entries.
 struct ring {
@@ -22,7 +22,7 @@ struct loader {
     pthread_t thread;
     bool has_thread;
     uint32_t outstanding; // the caller's: submitted and not collected
-    uint64_t wait_ns;
+    uint64_t wait_ns, wait_cpu_ns;
 
     // The thread's.
     struct loader_request *jobs; // [capacity] requests in the reader, by its tag; destination NULL: free
@@ -30,10 +30,11 @@ struct loader {
     uint32_t free_count;
     struct reader_completion *arrived; // [capacity] ring: read, not verified
     struct ring arrivals;
-    uint64_t checksum_cpu_ns;
+    uint64_t cpu_ns, checksum_cpu_ns; // processor time so far, as of the last checksum
 
     pthread_mutex_t mutex; // protects what follows
     pthread_cond_t work_came, result_came;
+    uint32_t wanted; // how many finished requests the caller waits for; 0: it does not
     bool stopping;
     bool in_reader;               // the thread waits in reader_wait, or is about to
     struct loader_request *queue; // [capacity] ring
@@ -64,7 +65,6 @@ static uint32_t ring_pop(struct ring *ring, uint32_t capacity)
 static void publish(struct loader *l, uint64_t tag, enum sluice_status status)
 {
     struct reader_statistics reader = reader_statistics(l->reader);
-    uint64_t cpu_ns = clock_thread_cpu_ns();
     pthread_mutex_lock(&l->mutex);
     uint32_t at = ring_push(&l->finished, l->options.capacity);
     l->done[at] = (struct loader_completion){.tag = tag};
@@ -73,33 +73,46 @@ static void publish(struct loader *l, uint64_t tag, enum sluice_status status)
         l->done[at].failure = &l->failures[at];
     }
     l->statistics.reader = reader;
-    l->statistics.cpu_ns = cpu_ns;
+    l->statistics.cpu_ns = l->cpu_ns;
     l->statistics.checksum_cpu_ns = l->checksum_cpu_ns;
-    pthread_cond_signal(&l->result_came);
+    if (l->wanted > 0 && l->finished.count >= l->wanted)
+        pthread_cond_signal(&l->result_came);
     pthread_mutex_unlock(&l->mutex);
 }
 
-// Gives the reader what the caller has queued, as far as it takes it.
+// Takes up to `max` requests of what the caller has queued.
+static uint32_t take_queued(struct loader *l, struct loader_request *requests, uint32_t max)
+{
+    uint32_t count = 0;
+    pthread_mutex_lock(&l->mutex);
+    while (count < max && l->queued.count > 0)
+        requests[count++] = l->queue[ring_pop(&l->queued, l->options.capacity)];
+    pthread_mutex_unlock(&l->mutex);
+    return count;
+}
+
+static struct reader_request make_read(struct loader *l, const struct loader_request *request)
+{
+    uint32_t job = l->free_jobs[--l->free_count];
+    l->jobs[job] = *request;
+    return (struct reader_request){
+        .offset = container_expert_offset(l->container, request->layer, request->expert),
+        .destination = request->destination,
+        .bytes = container_expert_layer(l->container, request->layer)->record_bytes,
+        .tag = job,
+    };
+}
+
+// Gives the reader what the caller has queued, as far as it takes it: many reads with one system call.
 static void start_queued(struct loader *l)
 {
-    struct loader_request request;
-    for (uint32_t space = reader_space(l->reader); space > 0; space--) {
-        pthread_mutex_lock(&l->mutex);
-        bool any = l->queued.count > 0;
-        if (any)
-            request = l->queue[ring_pop(&l->queued, l->options.capacity)];
-        pthread_mutex_unlock(&l->mutex);
-        if (!any)
-            return;
-        uint32_t job = l->free_jobs[--l->free_count];
-        l->jobs[job] = request;
-        struct reader_request read = {
-            .offset = container_expert_offset(l->container, request.layer, request.expert),
-            .destination = request.destination,
-            .bytes = container_expert_layer(l->container, request.layer)->record_bytes,
-            .tag = job,
-        };
-        CHECK(reader_submit(l->reader, &read, 1) == SLUICE_OK); // there is space
+    struct loader_request requests[STARTS_MAX];
+    struct reader_request reads[STARTS_MAX];
+    for (uint32_t count = 1, space; count > 0 && (space = reader_space(l->reader)) > 0;) {
+        count = take_queued(l, requests, space < STARTS_MAX ? space : STARTS_MAX);
+        for (uint32_t i = 0; i < count; i++)
+            reads[i] = make_read(l, &requests[i]);
+        CHECK(reader_submit(l->reader, reads, count) == SLUICE_OK); // there is space
     }
 }
 
@@ -111,10 +124,7 @@ static enum sluice_status check_record(struct loader *l, const struct reader_com
         return error_prefix(status, "layer %u, expert %u", request->layer, request->expert);
     if (l->options.skip_checksums)
         return SLUICE_OK;
-    uint64_t start_cpu_ns = clock_thread_cpu_ns();
-    status = container_expert_verify(l->container, request->layer, request->expert, request->destination);
-    l->checksum_cpu_ns += clock_thread_cpu_ns() - start_cpu_ns;
-    return status;
+    return container_expert_verify(l->container, request->layer, request->expert, request->destination);
 }
 
 static void finish_one(struct loader *l)
@@ -124,7 +134,11 @@ static void finish_one(struct loader *l)
     struct loader_request request = l->jobs[job];
     l->jobs[job].destination = NULL;
     l->free_jobs[l->free_count++] = job;
-    publish(l, request.tag, check_record(l, completion, &request));
+    uint64_t start_cpu_ns = clock_thread_cpu_ns();
+    enum sluice_status status = check_record(l, completion, &request);
+    l->cpu_ns = clock_thread_cpu_ns();
+    l->checksum_cpu_ns += l->options.skip_checksums ? 0 : l->cpu_ns - start_cpu_ns;
+    publish(l, request.tag, status);
 }
 
 // What the thread does next.
@@ -232,6 +246,8 @@ static enum sluice_status start_thread(struct loader *l)
     int error = pthread_create(&l->thread, NULL, loader_thread, l);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     l->has_thread = error == 0;
+    if (l->has_thread)
+        pthread_setname_np(l->thread, "sluice-reads"); // for top and profilers
     return error ? error_set(SLUICE_ERR_IO, "cannot start a thread for reading: %s", strerror(error)) : SLUICE_OK;
 }
 
@@ -320,10 +336,13 @@ uint32_t loader_collect(struct loader *l, uint32_t min, uint32_t max, struct loa
     min = min < l->outstanding ? min : l->outstanding;
     pthread_mutex_lock(&l->mutex);
     if (l->finished.count < min) {
-        uint64_t begin_ns = clock_ns();
+        uint64_t begin_ns = clock_ns(), begin_cpu_ns = clock_thread_cpu_ns();
+        l->wanted = min;
         while (l->finished.count < min)
             pthread_cond_wait(&l->result_came, &l->mutex);
+        l->wanted = 0;
         l->wait_ns += clock_ns() - begin_ns;
+        l->wait_cpu_ns += clock_thread_cpu_ns() - begin_cpu_ns;
     }
     while (count < max && l->finished.count > 0)
         out[count++] = l->done[ring_pop(&l->finished, l->options.capacity)];
@@ -338,5 +357,6 @@ struct loader_statistics loader_statistics(struct loader *l)
     struct loader_statistics statistics = l->statistics;
     pthread_mutex_unlock(&l->mutex);
     statistics.wait_ns = l->wait_ns;
+    statistics.wait_cpu_ns = l->wait_cpu_ns;
     return statistics;
 }

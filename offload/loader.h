@@ -37,6 +37,7 @@ struct loader_completion {
 struct loader_statistics {
     struct reader_statistics reader; // wait_ns is the loader's thread's
     uint64_t wait_ns;                // spent by the caller inside loader_collect
+    uint64_t wait_cpu_ns;            // processor time of that: going to sleep and waking up
     uint64_t cpu_ns;                 // processor time of the loader's thread: system calls and checksums
     uint64_t checksum_cpu_ns;        // of that, checksums
 };

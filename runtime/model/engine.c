@@ -299,6 +299,7 @@ void sluice_stats(const struct sluice_engine *e, struct sluice_stats *stats)
         .checksum_cpu_ns = p.checksum_cpu_ns - b->checksum_cpu_ns,
         .record_cpu_ns = e->record.cpu_ns - e->record_base_ns,
         .wait_gpu_cpu_ns = u.wait_cpu_ns - e->usage_base.wait_cpu_ns,
+        .wait_drive_cpu_ns = p.wait_cpu_ns - b->wait_cpu_ns,
         .submits = u.submits - e->usage_base.submits,
         .dispatches = u.dispatches - e->usage_base.dispatches,
         .barriers = u.barriers - e->usage_base.barriers,

@@ -115,6 +115,7 @@ struct pager_statistics {
     uint64_t hits_device, hits_host, misses;
     uint64_t wasted; // experts read ahead in vain
     uint64_t bytes_read, wait_ns, busy_ns;
+    uint64_t wait_cpu_ns;     // processor time within wait_ns
     uint64_t cpu_ns;          // processor time of the reading thread, checksums included
     uint64_t checksum_cpu_ns; // of that, checksums
     uint64_t device_bytes, host_bytes;

@@ -69,6 +69,8 @@ struct pager {
 
     struct residency *residency;
     struct loader *loader;
+    struct loader_request batch[REQUESTS_MAX]; // reads that are given to the loader together
+    uint32_t batch_count;
 
     struct sweep sweeps[2];
     unsigned now;          // the sweep under way; the other one is read ahead

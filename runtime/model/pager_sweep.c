@@ -37,7 +37,7 @@ static void start_read(struct pager *pager, struct sweep *sweep, uint32_t expert
         .tag = (uint64_t)(sweep - pager->sweeps) << 32 | expert,
     };
     pager->is_staged[item->ticket.host_slot] = false;
-    loader_submit(pager->loader, &request, 1);
+    pager->batch[pager->batch_count++] = request;
     item->state = ITEM_READING;
 }
 
@@ -53,7 +53,7 @@ static bool request(struct pager *pager, struct sweep *sweep, uint32_t expert)
     struct item *item = &sweep->items[expert];
     if (item->state != ITEM_NONE)
         return true; // read ahead
-    if (loader_space(pager->loader) == 0)
+    if (loader_space(pager->loader) == pager->batch_count)
         return false;
     switch (residency_acquire(pager->residency, expert_key(sweep, expert), sweep->mode, &item->ticket)) {
     case RESIDENCY_DEVICE:
@@ -100,11 +100,15 @@ static bool request_list(struct pager *pager, struct sweep *sweep)
 }
 
 // Acquires further experts, as far as slots and the loader allow: of the sweep under way, then of the one read ahead.
+// Their reads begin together: the loader's thread is woken once.
 static void request_more(struct pager *pager)
 {
     resume_stalled(pager);
     if (request_list(pager, sweep_now(pager)) && sweep_ahead(pager)->open)
         request_list(pager, sweep_ahead(pager));
+    if (pager->batch_count)
+        loader_submit(pager->loader, pager->batch, pager->batch_count);
+    pager->batch_count = 0;
 }
 
 // --- arrivals -------------------------------------------------------------------------------------------------------
@@ -357,6 +361,17 @@ static enum sluice_status wait_for_slot(struct pager *pager)
     return gpu_wait(pager->device, pager->stalled->items[pager->stalled_expert].ticket.host_copy_tick);
 }
 
+// For how many reads to wait: as many as are missing, if there is nothing to do when the first of them arrives.
+static uint32_t count_awaited(struct pager *pager, uint32_t missing, bool less_if_idle)
+{
+    const struct sweep *sweep = sweep_now(pager);
+    bool all_requested = sweep->requested == sweep->count && !pager->stalled && !sweep_ahead(pager)->open;
+    uint32_t most = sweep->reading < READ_DEPTH ? sweep->reading : READ_DEPTH;
+    if (less_if_idle || !all_requested)
+        return 1;
+    return missing < most ? missing : most;
+}
+
 static bool device_is_idle(struct pager *pager)
 {
     return gpu_tick_done(pager->device) == gpu_tick_last(pager->device);
@@ -382,7 +397,7 @@ enum sluice_status pager_sweep_next(struct pager *pager, struct gpu_command *cmd
             return SLUICE_OK;
         }
         if (more)
-            TRY(collect_reads(pager, 1));
+            TRY(collect_reads(pager, count_awaited(pager, want - ready, demand->less_if_idle)));
         else if (pager->unsubmitted)
             return SLUICE_OK;
         else
