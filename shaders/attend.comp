@@ -31,11 +31,16 @@ const uint PART_FOURS = min(KV_PIECE_FOURS, 2u); // of a piece, used at once; mo
 const uint UNROLL_PIECES = UNROLL < KV_PIECE_FOURS || PART_FOURS < KV_PIECE_FOURS ? 1u : UNROLL / KV_PIECE_FOURS;
 const uint BLOCK_WORDS = KV_BLOCK_WORDS(HEAD_DIM);
 const uint STEP = LANES * KEYS;
+const uint LANE_WORDS = QUADS * KV_FOUR_WORDS; // of V per position
 
 layout(push_constant) uniform push_block { attend_push push; };
 layout(binding = 0, std430) readonly buffer q_buffer { vec4 q[]; };
-layout(binding = 1, std430) readonly buffer k_buffer { uvec4 k[]; };
-layout(binding = 2, std430) readonly buffer v_buffer { uint v[]; };
+#ifdef KV_WIDE
+#include "kv_read_wide.glsl"
+#else
+#include "kv_read.glsl"
+#endif
+const uint READ_WORDS = LANE_WORDS % V_READ_WORDS == 0u ? V_READ_WORDS : 1u;
 layout(binding = 3, std430) writeonly buffer o_buffer { vec4 partial_o[]; };
 layout(binding = 4, std430) writeonly buffer ml_buffer { vec2 partial_ml[]; };
 
@@ -98,10 +103,10 @@ void compute_scores(uint base)
         float scale[UNROLL_PIECES * KEYS];
         [[unroll]] for (uint e = 0u; e < UNROLL_PIECES; e++)
             [[unroll]] for (uint j = 0u; j < KEYS; j++) {
-                piece[e * KEYS + j] = k[place[j] + (d + e) * LANES];
+                piece[e * KEYS + j] = k_piece(place[j] + (d + e) * LANES);
                 if (KV_SCALED != 0u) {
                     uint word = scale_word[j] + (d + e) * KV_PIECE_FOURS / 8u;
-                    scale[e * KEYS + j] = uintBitsToFloat(k[word / 4u][word % 4u]);
+                    scale[e * KEYS + j] = uintBitsToFloat(k_word(word));
                 }
             }
         [[dont_unroll]] for (uint part = 0u; part < KV_PIECE_FOURS; part += PART_FOURS) {
@@ -142,7 +147,7 @@ void warm_cache(uint base)
     uint words = (min(STEP, end - base) + LANES - 1u) / LANES * BLOCK_WORDS;
     uint any = 0u;
     for (uint i = first + lane * LINE_WORDS; i < first + words; i += LANES * LINE_WORDS)
-        any |= k[i / 4u].x | v[i];
+        any |= k_word(i) | v_word(i);
     exchange[LANES] = float(any); // the padding, which nobody reads; keeps the reads alive
 }
 
@@ -178,13 +183,19 @@ void load_values(uint key, uint quad, out vec4 four[QUADS])
     uint word = (kv_head * push.segment_tokens + key) * (FOURS * KV_FOUR_WORDS) + quad * KV_FOUR_WORDS;
     if (KV_SCALED != 0u)
         word = block + (key % LANES * FOURS + quad) * KV_FOUR_WORDS;
+    uint words[LANE_WORDS + 1u]; // the last one stays unused
+    [[unroll]] for (uint w = 0u; w < LANE_WORDS; w += READ_WORDS) {
+        uvec2 two = READ_WORDS > 1u ? v_read(word + w) : uvec2(v_word(word + w), 0u);
+        words[w] = two.x;
+        words[w + 1u] = two.y;
+    }
     [[unroll]] for (uint i = 0u; i < QUADS; i++) {
         uvec4 bits = uvec4(0u);
         [[unroll]] for (uint w = 0u; w < KV_FOUR_WORDS; w++)
-            bits[w] = v[word + i * KV_FOUR_WORDS + w];
+            bits[w] = words[i * KV_FOUR_WORDS + w];
         four[i] = kv_four(KV_FOUR_BITS(bits));
         if (KV_SCALED != 0u)
-            four[i] *= uintBitsToFloat(v[block + kv_scale_word(HEAD_DIM, key % LANES, (quad + i) / 8u)]);
+            four[i] *= uintBitsToFloat(v_word(block + kv_scale_word(HEAD_DIM, key % LANES, (quad + i) / 8u)));
     }
 }
 

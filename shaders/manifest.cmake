@@ -29,6 +29,8 @@ foreach(kv f16 f32 q8)
   sluice_shader(attend_${kv} attend.comp DEFINES ${define}
                 VARIANTS "0=256 1=1 2=2" "0=256 1=8 2=2" "0=128 1=8 2=2" "0=64 1=8 2=2")
 endforeach()
+sluice_shader(attend_f16_wide attend.comp SOFTWARE DEFINES KV_F16 KV_WIDE)
+sluice_shader(attend_q8_wide attend.comp SOFTWARE DEFINES KV_Q8 KV_WIDE)
 # On matrix cores: shape, invocations, dimensions of a head, unrolled, subgroups along the columns.
 sluice_shader(attend_coop attend_coop.comp COOP
               VARIANTS "0=16 1=16 2=16 3=128 4=256 5=1" "0=8 1=16 2=16 3=256 4=256 5=1 6=4")

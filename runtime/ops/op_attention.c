@@ -10,6 +10,8 @@ static const enum shader_id rope_shaders[] = {
     [KV_F16] = SHADER_ROPE_STORE_F16, [KV_F32] = SHADER_ROPE_STORE_F32, [KV_Q8] = SHADER_ROPE_STORE_Q8};
 static const enum shader_id attend_shaders[] = {
     [KV_F16] = SHADER_ATTEND_F16, [KV_F32] = SHADER_ATTEND_F32, [KV_Q8] = SHADER_ATTEND_Q8};
+static const enum shader_id attend_wide_shaders[] = {
+    [KV_F16] = SHADER_ATTEND_F16_WIDE, [KV_F32] = SHADER_ATTEND_F32, [KV_Q8] = SHADER_ATTEND_Q8_WIDE};
 
 uint64_t kv_block_bytes(enum kv_type type, uint32_t head_dim)
 {
@@ -111,7 +113,7 @@ void op_attend(struct ops *ops, struct gpu_command *cmd, const struct attention_
         return;
     }
     ops_dispatch(ops, cmd,
-                 &(struct ops_dispatch){.shader = attend_shaders[shape->kv],
+                 &(struct ops_dispatch){.shader = (tuning->wide ? attend_wide_shaders : attend_shaders)[shape->kv],
                                         .constants = {shape->head_dim, tile_rows, tuning->keys, unroll, tuning->warm},
                                         .constant_count = 5,
                                         .ranges = ranges,

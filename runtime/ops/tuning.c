@@ -36,8 +36,13 @@ static struct matmul_tuning matmul_default(const struct gpu_caps *caps)
 static struct attend_tuning attend_default(const struct gpu_caps *caps)
 {
     if (caps->is_software)
-        return (struct attend_tuning){
-            .rows_max = 8, .rows_max_long = 32, .keys = 4, .unroll_few = 4, .unroll_many = 2, .warm = true};
+        return (struct attend_tuning){.rows_max = 8,
+                                      .rows_max_long = 32,
+                                      .keys = 4,
+                                      .unroll_few = 4,
+                                      .unroll_many = 2,
+                                      .warm = true,
+                                      .wide = caps->has_int64};
     return (struct attend_tuning){.rows_max = 8, .rows_max_long = 8, .keys = 2, .unroll_few = 2, .unroll_many = 2};
 }
 
@@ -89,7 +94,8 @@ bool tuning_is_valid(const struct tuning *t, const struct gpu_caps *caps)
     uint32_t slice_lanes = m->slice_columns_max ? MATMUL_SLICES_MAX : 1;
     return m->lanes > 0 && m->rows_per_lane > 0 && m->lanes * m->rows_per_lane % 32 == 0 &&
            m->lanes * slice_lanes <= caps->max_invocations && (m->stage_words == 0 || caps->has_int64) &&
-           m->stage_lanes <= caps->max_invocations && (!t->matrix_cores || caps->matrix_cores);
+           m->stage_lanes <= caps->max_invocations && (!t->attend.wide || caps->has_int64) &&
+           (!t->matrix_cores || caps->matrix_cores);
 }
 
 // --- knobs ----------------------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ struct attend_tuning {
     uint32_t keys;                    // positions per lane: sums are ordered by it, so it is the same on all GPUs
     uint32_t unroll_few, unroll_many; // pieces of K or V in flight, with few rows and with many
     uint32_t warm;                    // bool: touch the next ones
+    uint32_t wide;                    // bool: K and V are read 64 bits at a time (not f32's)
 };
 
 // delta_scan.comp.
