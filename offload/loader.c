@@ -36,6 +36,8 @@ struct loader {
     pthread_cond_t work_came, result_came;
     uint32_t wanted; // how many finished requests the caller waits for; 0: it does not
     bool stopping;
+    bool shrinking; // the region, to region_bytes
+    uint64_t region_bytes;
     bool in_reader;               // the thread waits in reader_wait, or is about to
     struct loader_request *queue; // [capacity] ring
     struct ring queued;
@@ -142,17 +144,19 @@ static void finish_one(struct loader *l)
 }
 
 // What the thread does next.
-enum turn { TURN_WORK, TURN_WAIT, TURN_END };
+enum turn { TURN_WORK, TURN_WAIT, TURN_SHRINK, TURN_END };
 
 static enum turn choose_turn(struct loader *l)
 {
     enum turn turn = TURN_WORK;
     bool idle = l->free_count == l->options.capacity; // nothing in the reader
     pthread_mutex_lock(&l->mutex);
-    while (idle && l->queued.count == 0 && !l->stopping)
+    while (idle && l->queued.count == 0 && !l->stopping && !l->shrinking)
         pthread_cond_wait(&l->work_came, &l->mutex);
     if (idle && l->stopping)
         turn = TURN_END;
+    else if (l->shrinking)
+        turn = TURN_SHRINK;
     else if (!idle && (l->queued.count == 0 || reader_space(l->reader) == 0))
         turn = TURN_WAIT;
     l->in_reader = turn == TURN_WAIT;
@@ -180,6 +184,14 @@ static enum sluice_status wait_for_arrival(struct loader *l)
     return status;
 }
 
+static void end_shrinking(struct loader *l)
+{
+    pthread_mutex_lock(&l->mutex);
+    l->shrinking = false;
+    pthread_cond_signal(&l->result_came);
+    pthread_mutex_unlock(&l->mutex);
+}
+
 // The reader itself broke (io_uring fails): what is outstanding, and what comes, fails with its message.
 static void fail_everything(struct loader *l, enum sluice_status status)
 {
@@ -190,8 +202,13 @@ static void fail_everything(struct loader *l, enum sluice_status status)
             publish(l, l->jobs[job].tag, error_restore(&failure));
     for (;;) {
         pthread_mutex_lock(&l->mutex);
-        while (l->queued.count == 0 && !l->stopping)
+        while (l->queued.count == 0 && !l->stopping && !l->shrinking)
             pthread_cond_wait(&l->work_came, &l->mutex);
+        if (l->shrinking) { // the region stays registered until the end
+            pthread_mutex_unlock(&l->mutex);
+            end_shrinking(l);
+            continue;
+        }
         bool stop = l->queued.count == 0;
         uint64_t tag = stop ? 0 : l->queue[ring_pop(&l->queued, l->options.capacity)].tag;
         pthread_mutex_unlock(&l->mutex);
@@ -206,6 +223,11 @@ static void *loader_thread(void *user)
     struct loader *l = user;
     enum sluice_status status = SLUICE_OK;
     for (enum turn turn; (turn = choose_turn(l)) != TURN_END;) {
+        if (turn == TURN_SHRINK) {
+            reader_region_shrink(l->reader, l->region_bytes);
+            end_shrinking(l);
+            continue;
+        }
         start_queued(l);
         TRY(turn == TURN_WAIT ? wait_for_arrival(l) : take_arrivals(l, 0));
         while (l->arrivals.count > 0) {
@@ -349,6 +371,18 @@ uint32_t loader_collect(struct loader *l, uint32_t min, uint32_t max, struct loa
     pthread_mutex_unlock(&l->mutex);
     l->outstanding -= count;
     return count;
+}
+
+void loader_region_shrink(struct loader *l, uint64_t bytes)
+{
+    CHECK(l->outstanding == 0);
+    pthread_mutex_lock(&l->mutex);
+    l->region_bytes = bytes;
+    l->shrinking = true;
+    pthread_cond_signal(&l->work_came);
+    while (l->shrinking)
+        pthread_cond_wait(&l->result_came, &l->mutex);
+    pthread_mutex_unlock(&l->mutex);
 }
 
 struct loader_statistics loader_statistics(struct loader *l)

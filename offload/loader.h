@@ -61,6 +61,9 @@ void loader_submit(struct loader *loader, const struct loader_request *requests,
 // outstanding. Returns how many.
 uint32_t loader_collect(struct loader *loader, uint32_t min, uint32_t max, struct loader_completion *out);
 
+// reader_region_shrink on the loader's thread; returns when it is done. Nothing is outstanding.
+void loader_region_shrink(struct loader *loader, uint64_t bytes);
+
 struct loader_statistics loader_statistics(struct loader *loader);
 
 #endif

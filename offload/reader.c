@@ -360,6 +360,14 @@ void reader_wake(struct reader *r)
     r->operations->wake(r);
 }
 
+void reader_region_shrink(struct reader *r, uint64_t bytes)
+{
+    CHECK(r->in_flight == 0 && bytes <= r->options.region_bytes && bytes % READER_ALIGN_BYTES == 0);
+    r->options.region_bytes = bytes;
+    if (r->operations->shrink_region)
+        r->operations->shrink_region(r);
+}
+
 enum sluice_status reader_completion_check(const struct reader *r, const struct reader_completion *completion)
 {
     if (completion->status >= 0)

@@ -102,6 +102,10 @@ enum sluice_status reader_wait(struct reader *r, uint32_t min, uint32_t max, str
 // From any thread: the reader_wait under way, or else the next one, returns early with what there is (SLUICE_PENDING).
 void reader_wake(struct reader *r);
 
+// From now on the region is only its first `bytes` (a multiple of 4096): what lay behind is not registered any more, so
+// that its memory can be given back. Nothing is in flight. The thread of reader_submit calls this.
+void reader_region_shrink(struct reader *r, uint64_t bytes);
+
 // Returns completion->status; for a failure sets the message: file, offset, size, reason, what to do.
 enum sluice_status reader_completion_check(const struct reader *r, const struct reader_completion *completion);
 

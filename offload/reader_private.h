@@ -44,6 +44,8 @@ struct reader_operations {
     enum sluice_status (*collect)(struct reader *r, uint64_t deadline_ns);
     // From any thread: ends a `collect` that waits, or that is about to.
     void (*wake)(struct reader *r);
+    // options.region_bytes became smaller. Nothing is in flight. NULL: it registers nothing.
+    void (*shrink_region)(struct reader *r);
     // Processor time of the implementation's own threads. NULL: it has none.
     uint64_t (*cpu_ns)(const struct reader *r);
     // Nothing is in flight. Must accept a backend that is NULL or half-built.

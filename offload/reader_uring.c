@@ -220,6 +220,24 @@ static enum sluice_status uring_collect(struct reader *r, uint64_t deadline_ns)
     return SLUICE_OK;
 }
 
+// Registered pages stay in memory whoever else gives them up, so all are let go and the rest registered again. Kernels
+// before 5.13 wait for everything in the ring while they do that: the poll of the wake-up is ended first.
+static void uring_shrink_region(struct reader *r)
+{
+    struct uring *u = r->backend;
+    if (!r->region_registered)
+        return;
+    while (u->wake_armed) {
+        uring_wake(r);
+        if (uring_collect(r, UINT64_MAX) < 0)
+            break;
+    }
+    (void)io_uring_unregister_buffers(&u->ring);
+    u->piece_bytes = 0;
+    r->region_registered = false;
+    (void)use_region(r, u); // a failure costs processor time only
+}
+
 static void uring_destroy(struct reader *r)
 {
     struct uring *u = r->backend;
@@ -240,5 +258,6 @@ const struct reader_operations reader_uring_operations = {
     .flush = uring_flush,
     .collect = uring_collect,
     .wake = uring_wake,
+    .shrink_region = uring_shrink_region,
     .destroy = uring_destroy,
 };

@@ -19,7 +19,7 @@
 //
 //              device slot   host slot        pins
 //   IDLE       no            cached or none   0
-//   READING    yes           yes              > 0
+//   READING    yes           yes              > 0    (in one pool none has a host slot)
 //   LOADED     yes           yes              > 0    copy not recorded yet
 //   RESIDENT   yes           cached or none   any
 //   FAILED     no            no               > 0
@@ -46,14 +46,19 @@ uint32_t residency_ring_slots(uint32_t slots)
     return half < RESIDENCY_LOADS_MAX ? half : RESIDENCY_LOADS_MAX;
 }
 
+static bool is_possible(uint32_t slots, uint32_t ring)
+{
+    return slots > 0 && slots != RESIDENCY_NONE && ring > 0 && ring <= slots;
+}
+
 enum sluice_status residency_create(const struct residency_options *o, struct residency **out)
 {
     enum sluice_status status = SLUICE_ERR_MEMORY;
     *out = NULL;
-    if (o->expert_count == 0 || o->expert_count == RESIDENCY_NONE || o->device_slot_count == 0 ||
-        o->device_slot_count == RESIDENCY_NONE || o->host_slot_count == 0 || o->host_slot_count == RESIDENCY_NONE ||
-        o->ring_device_slots == 0 || o->ring_device_slots > o->device_slot_count || o->ring_host_slots == 0 ||
-        o->ring_host_slots > o->host_slot_count)
+    bool host = o->host_slot_count || o->ring_host_slots || o->host_cache;
+    if (o->expert_count == 0 || o->expert_count == RESIDENCY_NONE ||
+        !is_possible(o->device_slot_count, o->ring_device_slots) ||
+        (host && !is_possible(o->host_slot_count, o->ring_host_slots)))
         return error_set(SLUICE_ERR_ARGUMENT,
                          "an expert cache of %" PRIu32 " experts, %" PRIu32 " (ring %" PRIu32 ") device and %" PRIu32
                          " (ring %" PRIu32 ") host slots is impossible",
@@ -95,6 +100,11 @@ uint64_t residency_bytes(const struct residency_options *o)
 }
 
 // Taking slots.
+
+static bool is_pool(const struct residency *r)
+{
+    return r->options.host_slot_count == 0;
+}
 
 static bool device_is_busy(const void *user, const struct slot *slot)
 {
@@ -146,7 +156,8 @@ static void free_device_slot(struct residency *r, struct expert *e)
 
 static void free_host_slot(struct residency *r, struct expert *e)
 {
-    slot_clear(&r->host, e->host_slot);
+    if (e->host_slot != RESIDENCY_NONE) // none in one pool
+        slot_clear(&r->host, e->host_slot);
     e->host_slot = RESIDENCY_NONE;
 }
 
@@ -236,14 +247,14 @@ static enum residency_result load(struct residency *r, uint32_t expert, enum res
     }
     uint32_t device_slot = slot_victim(&r->device, device_use, device_is_busy, r);
     uint32_t host_slot = cached ? e->host_slot : slot_victim(&r->host, host_use, host_is_busy, r);
-    if (device_slot == RESIDENCY_NONE || host_slot == RESIDENCY_NONE) {
+    if (device_slot == RESIDENCY_NONE || (host_slot == RESIDENCY_NONE && !is_pool(r))) {
         counts->no_slot++;
         return RESIDENCY_NO_SLOT;
     }
     uint32_t evicted = take_device_slot(r, device_slot, expert, device_use);
-    if (!cached)
+    if (!cached && !is_pool(r))
         take_host_slot(r, host_slot, expert, host_use);
-    else if (mode == RESIDENCY_NORMAL)
+    else if (cached && mode == RESIDENCY_NORMAL)
         slot_move(&r->host, host_slot, LIST_RING, true); // the device keeps it from now on
     e->state = cached ? EXPERT_LOADED : EXPERT_READING;
     e->pin_count = 1;
@@ -283,7 +294,7 @@ void residency_read_done(struct residency *r, uint32_t expert, bool ok)
     struct expert *e = &r->experts[expert];
     CHECK(e->state == EXPERT_READING);
     if (ok) {
-        e->state = EXPERT_LOADED;
+        e->state = is_pool(r) ? EXPERT_RESIDENT : EXPERT_LOADED;
         return;
     }
     forget_demotion(r, e);
@@ -400,6 +411,13 @@ void residency_demotion_lost(struct residency *r, uint32_t evicted_expert)
         free_host_slot(r, e);
 }
 
+void residency_readers_lost(struct residency *r, uint64_t tick)
+{
+    for (uint32_t slot = 0; slot < r->device.slot_count; slot++)
+        if (r->device.slots[slot].reader_tick > tick)
+            r->device.slots[slot].reader_tick = tick;
+}
+
 enum residency_result residency_look(const struct residency *r, uint32_t expert, struct residency_ticket *ticket)
 {
     CHECK(expert < r->options.expert_count);
@@ -432,8 +450,8 @@ static void check_expert(const struct residency *r, uint32_t expert)
     bool on_device = e->device_slot != RESIDENCY_NONE, on_host = e->host_slot != RESIDENCY_NONE;
     bool under_way = e->state == EXPERT_READING || e->state == EXPERT_LOADED;
     CHECK(on_device == (under_way || e->state == EXPERT_RESIDENT));
-    CHECK(!under_way || on_host);
-    CHECK(on_host <= (under_way || r->options.host_cache));
+    CHECK(!under_way || on_host || (is_pool(r) && e->state == EXPERT_READING));
+    CHECK(on_host <= (!is_pool(r) && (under_way || r->options.host_cache)));
     CHECK(!e->is_arriving || (e->state == EXPERT_IDLE && on_host));
     CHECK(e->demoted == RESIDENCY_NONE || (under_way && r->experts[e->demoted].is_arriving));
     CHECK(e->state != EXPERT_FAILED || !on_host);

@@ -19,6 +19,16 @@
 // residency.c). Without host_cache host slots are staging only, free again once their copy is recorded, and nothing is
 // copied back.
 //
+// One pool (host_slot_count 0): the device works in memory that the drive can read to, so there is no host place and
+// nothing is copied. A miss is read straight to its device slot, and with read_done the expert is there:
+//
+//            acquire: MISS             read_done
+//   absent ---------------> reading -------------> resident --evicted--> absent
+//
+// The price is that a slot is taken from the start of the read, which must wait for the slot's last reader
+// (device_reader_tick); a ring of RESIDENCY_LOADS_MAX is long enough all the same, because with two places the host's
+// ring waits for the same commands.
+//
 // Ticks: copies and readers may run on different timelines, so both are kept: a slot may be overwritten only when the
 // last copy and the last reader recorded for it have completed. A tick in a ticket may belong to work that the caller
 // has recorded and not submitted yet: submit before waiting.
@@ -44,10 +54,11 @@ uint32_t residency_ring_slots(uint32_t slots);
 struct residency_options {
     uint32_t expert_count;      // >= 1
     uint32_t device_slot_count; // >= 1
-    uint32_t host_slot_count;   // >= 1
+    uint32_t host_slot_count;   // 0: one pool
     uint32_t ring_device_slots; // length of the device's ring, 1..device_slot_count: what a sweep may have in work
-    uint32_t ring_host_slots; // of the host's, 1..host_slot_count: reads and copies in work; unused without host_cache
-    bool host_cache;          // host slots are a RAM tier, not just staging
+    uint32_t ring_host_slots;   // of the host's, 1..host_slot_count (0 in one pool): reads and copies in work; unused
+                                // without host_cache
+    bool host_cache;            // host slots are a RAM tier, not just staging; not in one pool
 };
 
 enum residency_mode { RESIDENCY_NORMAL, RESIDENCY_SWEEP };
@@ -55,7 +66,8 @@ enum residency_mode { RESIDENCY_NORMAL, RESIDENCY_SWEEP };
 enum residency_result {
     RESIDENCY_DEVICE,  // in device_slot; wait for device_copy_tick before reading it
     RESIDENCY_HOST,    // in host_slot: copy it to device_slot, then residency_copy_recorded
-    RESIDENCY_MISS,    // read it to host_slot, residency_read_done, then copy as above
+    RESIDENCY_MISS,    // read it to host_slot, residency_read_done, then copy as above; in one pool read it to
+                       // device_slot once device_reader_tick is complete, residency_read_done: it is there
     RESIDENCY_PENDING, // an earlier acquire's read or copy is not done; both slots are those of that ticket
     RESIDENCY_FAILED,  // an earlier acquire's read failed and not all its users have released it; nothing was pinned
     RESIDENCY_NO_SLOT, // every slot is in use, or the expert is about to be copied back: finish and release something
@@ -65,7 +77,7 @@ enum residency_result {
 struct residency_ticket {
     uint32_t expert;
     uint32_t device_slot;
-    uint32_t host_slot; // RESIDENCY_NONE if the expert is only on the device
+    uint32_t host_slot; // RESIDENCY_NONE if the expert is only on the device, and in one pool
     // The last copy into device_slot: for RESIDENCY_DEVICE the one that brought this expert, else an earlier one that
     // must have completed before the next copy is executed. 0: none.
     uint64_t device_copy_tick;
@@ -100,8 +112,9 @@ uint64_t residency_bytes(const struct residency_options *options);
 enum residency_result residency_acquire(struct residency *r, uint32_t expert, enum residency_mode mode,
                                         struct residency_ticket *ticket);
 
-// The read of a MISS ended. ok: the bytes are in host_slot and verified. Otherwise both slots are free at once; all who
-// pinned it release it and may then acquire it anew. Also the way to give up a read that was never started.
+// The read of a MISS ended. ok: the bytes are where they were read to, and verified. Otherwise both slots are free at
+// once; all who pinned it release it and may then acquire it anew. Also the way to give up a read that was never
+// started.
 void residency_read_done(struct residency *r, uint32_t expert, bool ok);
 
 // The copy host_slot -> device_slot was recorded, and before it the one to demotion_slot; they will have completed at
@@ -130,6 +143,10 @@ void residency_copy_lost(struct residency *r, uint32_t expert);
 
 // The same for a copy to demotion_slot, of the ticket's evicted_expert: the expert is forgotten in the host cache.
 void residency_demotion_lost(struct residency *r, uint32_t evicted_expert);
+
+// Commands were given up: no reader runs beyond `tick`, whatever residency_release was told. In one pool a read would
+// wait for it for ever.
+void residency_readers_lost(struct residency *r, uint64_t tick);
 
 // From now on there are only device slots 0..slots-1, 1 <= slots; the experts in the others are forgotten on the
 // device. Nothing is pinned, and all copies and readers of those slots are complete.

@@ -4,7 +4,8 @@
 //   optimum    gives up what is used again last of all (Belady 1966, Mattson et al. 1970): no cache without knowledge
 //   of
 //              the future can hit more
-//   engine     residency.h itself, driven as the engine drives it: device slots, below them host slots as a RAM tier
+//   engine     residency.h itself, driven as the engine drives it: device slots, below them host slots as a RAM tier;
+//              or both of them as one pool
 //
 // A record's experts are one request: those that are there are hits, then the others are loaded and nothing of this
 // record is given up for them. A prompt's end (TRACE_KEEP) brings its experts into the caches of LRU and optimum, most
@@ -54,8 +55,13 @@ enum sluice_status sim_lru(const struct sim_trace *trace, bool per_layer, const 
 // best.
 enum sluice_status sim_optimum(const struct sim_trace *trace, uint32_t slots, struct sim_counts *counts);
 
-// Hits of the engine's own cache: device_slots >= 1; host_slots 0: no RAM tier.
-enum sluice_status sim_engine(const struct sim_trace *trace, uint32_t device_slots, uint32_t host_slots,
+// The engine's own cache. `unified`: one pool of device_slots + host_slots; its hits are the device's.
+struct sim_places {
+    uint32_t device_slots; // >= 1
+    uint32_t host_slots;   // 0: no RAM tier
+    bool unified;
+};
+enum sluice_status sim_engine(const struct sim_trace *trace, const struct sim_places *places,
                               struct sim_counts *counts);
 
 #endif

@@ -13,6 +13,7 @@ struct engine {
     const struct sim_record *kept; // of the next sweep; NULL: none
     uint32_t *rank;                // [layers * experts] in `kept`, owned; UINT32_MAX: not there
     uint32_t keep_device, keep_host;
+    bool unified;
 };
 
 // As runtime/model/moe.c does with an expert of a prompt.
@@ -47,7 +48,7 @@ static uint32_t load_some(struct engine *e, const uint32_t *experts, uint32_t co
         if (result == RESIDENCY_MISS)
             residency_read_done(e->residency, experts[taken], true);
         reads += result == RESIDENCY_MISS;
-        if (result != RESIDENCY_DEVICE)
+        if (result != RESIDENCY_DEVICE && !e->unified)
             residency_copy_recorded(e->residency, experts[taken], e->tick);
     }
     for (uint32_t i = 0; i < taken; i++)
@@ -84,18 +85,20 @@ static uint32_t keep_count(const struct sim_trace *t, uint32_t slots)
     return (slots - residency_ring_slots(slots)) / t->layers;
 }
 
-enum sluice_status sim_engine(const struct sim_trace *t, uint32_t device_slots, uint32_t host_slots,
-                              struct sim_counts *counts)
+enum sluice_status sim_engine(const struct sim_trace *t, const struct sim_places *places, struct sim_counts *counts)
 {
+    uint32_t tier_slots = places->unified ? 0 : places->host_slots;
+    uint32_t device_slots = places->device_slots + (places->unified ? places->host_slots : 0);
+    uint32_t host_slots = places->unified || tier_slots ? tier_slots : RESIDENCY_LOADS_MAX;
     struct residency_options options = {
         .expert_count = t->shape.layer_count * t->shape.expert_count,
         .device_slot_count = device_slots,
-        .host_slot_count = host_slots ? host_slots : RESIDENCY_LOADS_MAX,
+        .host_slot_count = host_slots,
         .ring_device_slots = residency_ring_slots(device_slots),
-        .ring_host_slots = residency_ring_slots(host_slots ? host_slots : RESIDENCY_LOADS_MAX),
-        .host_cache = host_slots > 0,
+        .ring_host_slots = residency_ring_slots(host_slots),
+        .host_cache = tier_slots > 0,
     };
-    struct engine e = {0};
+    struct engine e = {.unified = places->unified};
     struct residency_counts before = {0}, after;
     *counts = (struct sim_counts){0};
     enum sluice_status status = residency_create(&options, &e.residency);
@@ -106,7 +109,7 @@ enum sluice_status sim_engine(const struct sim_trace *t, uint32_t device_slots, 
     TRY(e.rank ? SLUICE_OK : SLUICE_ERR_MEMORY);
     memset(e.rank, 0xFF, experts * sizeof *e.rank);
     e.keep_device = t->layers ? keep_count(t, device_slots) : 0;
-    e.keep_host = t->layers && host_slots ? keep_count(t, host_slots) : 0;
+    e.keep_host = t->layers && tier_slots ? keep_count(t, tier_slots) : 0;
     for (size_t i = 0; i < t->record_count; i++) {
         const struct sim_record *r = &t->records[i];
         if (i == t->counted_from)

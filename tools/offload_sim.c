@@ -73,6 +73,7 @@ static enum sluice_status to_slots(const struct sim_trace *trace, const struct s
 
 struct report {
     const struct sim_trace *trace;
+    bool unified;
     bool as_csv;
 };
 
@@ -131,8 +132,9 @@ fail:
 static enum sluice_status simulate_engine(const struct report *r, const uint32_t *slots, uint32_t count, uint32_t ram)
 {
     for (uint32_t i = 0; i < count; i++) {
+        const struct sim_places places = {.device_slots = slots[i], .host_slots = ram, .unified = r->unified};
         struct sim_counts counts;
-        enum sluice_status status = sim_engine(r->trace, slots[i], ram, &counts);
+        enum sluice_status status = sim_engine(r->trace, &places, &counts);
         if (status < 0)
             return status;
         print_row(r, "engine", slots[i], ram, &counts);
@@ -173,6 +175,8 @@ int main(int argc, char **argv)
     const struct cli_option options[] = {
         {"slots", 0, "LIST", "sizes of the device's cache; default 12%,25%,42%", parse_sizes, &sizes},
         {"ram", 0, "LIST", "sizes of a cache in main memory below it; default none", parse_sizes, &rams},
+        {"unified", 0, NULL, "device and main memory are one: the engine's cache is one pool of slots and RAM",
+         cli_parse_flag, &report.unified},
         {"csv", 0, NULL, "comma-separated values, shares instead of percent", cli_parse_flag, &report.as_csv},
     };
     const struct cli_command command = {
@@ -183,8 +187,8 @@ int main(int argc, char **argv)
         "share of all experts (12%), a number of slots (3000), or an amount of memory (6G). Policies: lru, one list "
         "for\n"
         "all layers; lru-layer, one for each, of equal size; optimum, which knows the future (Belady); engine, what\n"
-        "sluice itself does. Caches are empty at the trace's beginning and see all of it, what was recorded as "
-        "warming\n"
+        "sluice itself does (with --unified all its hits are the device's). Caches are empty at the trace's beginning\n"
+        "and see all of it, what was recorded as warming\n"
         "up counts neither as hit nor as miss. Prompts pass by the caches, as they do in sluice.",
         options,
         sizeof options / sizeof *options,

@@ -120,6 +120,19 @@ fail:
     return status;
 }
 
+static enum sluice_status import_refused(const struct gpu_buffer *buffer, const char *reason)
+{
+    return error_set(SLUICE_ERR_UNSUPPORTED, "%s cannot import '%s' (%.1f MiB of host memory): %s",
+                     buffer->device->caps.device_name, buffer->label, mebibytes(buffer->bytes), reason);
+}
+
+// The host's pages are cached by the host: a memory type that says so fits them best where kernels work on them.
+static int import_type(const struct gpu_buffer *buffer, uint32_t allowed_bits)
+{
+    enum gpu_memory wanted = buffer->copies_only ? GPU_MEMORY_UPLOAD : GPU_MEMORY_READBACK;
+    return memory_type_choose(&buffer->device->memory, wanted, allowed_bits);
+}
+
 // Allocates "memory" that is the host's own pages.
 static enum sluice_status import_memory(struct gpu_buffer *buffer, void *host)
 {
@@ -129,12 +142,9 @@ static enum sluice_status import_memory(struct gpu_buffer *buffer, void *host)
     VkResult result = device->host_pointer_properties(device->handle, handle_type, host, &properties);
     VkMemoryRequirements needed;
     vkGetBufferMemoryRequirements(device->handle, buffer->handle, &needed);
-    int type =
-        memory_type_choose(&device->memory, GPU_MEMORY_UPLOAD, properties.memoryTypeBits & needed.memoryTypeBits);
+    int type = import_type(buffer, properties.memoryTypeBits & needed.memoryTypeBits);
     if (result < 0 || type < 0 || needed.size > buffer->bytes)
-        return error_set(SLUICE_ERR_UNSUPPORTED, "%s cannot import '%s' (%.1f MiB of host memory): %s",
-                         device->caps.device_name, buffer->label, mebibytes(buffer->bytes),
-                         result < 0 ? vk_result_text(result) : "no memory type for it");
+        return import_refused(buffer, result < 0 ? vk_result_text(result) : "no memory type for it");
     VkImportMemoryHostPointerInfoEXT import = {.sType = VK_STRUCTURE_TYPE_IMPORT_MEMORY_HOST_POINTER_INFO_EXT,
                                                .handleType = handle_type,
                                                .pHostPointer = host};
@@ -146,31 +156,38 @@ static enum sluice_status import_memory(struct gpu_buffer *buffer, void *host)
                                       : vkAllocateMemory(device->handle, &info, NULL, &buffer->memory);
     if (result >= 0)
         result = vkBindBufferMemory(device->handle, buffer->handle, buffer->memory, 0);
-    if (result < 0)
-        return error_set(SLUICE_ERR_UNSUPPORTED, "%s cannot import '%s' (%.1f MiB of host memory): %s",
-                         device->caps.device_name, buffer->label, mebibytes(buffer->bytes), vk_result_text(result));
-    return SLUICE_OK;
+    return result < 0 ? import_refused(buffer, vk_result_text(result)) : SLUICE_OK;
 }
 
-enum sluice_status gpu_buffer_import(struct gpu_device *device, void *host, uint64_t bytes, const char *label,
-                                     struct gpu_buffer **out)
+static bool can_import(const struct gpu_device *device, enum gpu_memory memory, const void *host, uint64_t bytes)
+{
+    const struct gpu_caps *caps = &device->caps;
+    if (!device->host_pointer_properties || bytes > caps->import_max_bytes ||
+        (uintptr_t)host % caps->import_alignment != 0 || bytes % caps->import_alignment != 0)
+        return false;
+    return memory == GPU_MEMORY_UPLOAD || (caps->can_bind_imports && bytes <= caps->max_buffer_bytes);
+}
+
+enum sluice_status gpu_buffer_import(struct gpu_device *device, enum gpu_memory memory, void *host, uint64_t bytes,
+                                     const char *label, struct gpu_buffer **out)
 {
     enum sluice_status status;
     *out = NULL;
-    CHECK(host && bytes > 0);
-    if (!device->host_pointer_properties || bytes > device->caps.import_max_bytes)
+    CHECK(host && bytes > 0 && memory != GPU_MEMORY_READBACK);
+    if (!can_import(device, memory, host, bytes))
         return error_set(SLUICE_ERR_UNSUPPORTED, "%s cannot import %.1f MiB of host memory", device->caps.device_name,
                          mebibytes(bytes));
-    CHECK((uintptr_t)host % device->caps.import_alignment == 0 && bytes % device->caps.import_alignment == 0);
-    struct gpu_buffer *buffer = buffer_new(device, GPU_MEMORY_UPLOAD, bytes, label);
+    struct gpu_buffer *buffer = buffer_new(device, memory, bytes, label);
     if (!buffer)
         return SLUICE_ERR_MEMORY;
-    buffer->imported = true;
+    buffer->copies_only = memory == GPU_MEMORY_UPLOAD;
     VkExternalMemoryBufferCreateInfo external = {.sType = VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_BUFFER_CREATE_INFO,
                                                  .handleTypes = VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT};
-    TRY(create_handle(buffer, 0, &external));
+    TRY(create_handle(buffer, buffer->copies_only ? 0 : VK_BUFFER_USAGE_STORAGE_BUFFER_BIT, &external));
     TRY(import_memory(buffer, host));
     buffer->map = host;
+    if (!buffer->copies_only)
+        count_usage(buffer, true);
     *out = buffer;
     return SLUICE_OK;
 fail:

@@ -25,17 +25,22 @@ struct gpu_range {
 enum sluice_status gpu_buffer_create(struct gpu_device *device, enum gpu_memory memory, uint64_t bytes,
                                      const char *label, struct gpu_buffer **buffer);
 
-// Makes host memory usable for copies. `host` must be anonymous private memory (mmap), address and size multiples of
-// import_alignment, and outlive the buffer. Errors: SLUICE_ERR_UNSUPPORTED (caller falls back to GPU_MEMORY_UPLOAD).
-enum sluice_status gpu_buffer_import(struct gpu_device *device, void *host, uint64_t bytes, const char *label,
-                                     struct gpu_buffer **buffer);
+// Makes host memory a buffer. `host` must be anonymous private memory (mmap), address and size multiples of
+// import_alignment, and outlive the buffer.
+//   GPU_MEMORY_UPLOAD  for copies only; the caller's memory, not counted in gpu_usage
+//   GPU_MEMORY_DEVICE  kernels may use it, too; counted as device memory. What the host, or a drive for it, has written
+//                      before a command is submitted, the command sees; before something is overwritten the commands
+//                      that read it must be complete
+// Errors: SLUICE_ERR_UNSUPPORTED (the driver refuses; the caller falls back to gpu_buffer_create).
+enum sluice_status gpu_buffer_import(struct gpu_device *device, enum gpu_memory memory, void *host, uint64_t bytes,
+                                     const char *label, struct gpu_buffer **buffer);
 
 // No submission that uses it may be pending. NULL is allowed.
 void gpu_buffer_destroy(struct gpu_buffer *buffer);
 
 uint64_t gpu_buffer_bytes(const struct gpu_buffer *buffer);
 
-// The host address of an upload or readback buffer.
+// The host address of an upload, readback or imported buffer.
 void *gpu_buffer_map(const struct gpu_buffer *buffer);
 
 // The range of `buffer` from `offset`, checked against its size.

@@ -41,6 +41,7 @@ struct gpu_caps {
     bool integrated;             // shares memory with the host
     bool has_int64;              // shaders may use 64-bit integers
     bool can_import;             // anonymous host memory can be imported (VK_EXT_external_memory_host)
+    bool can_bind_imports;       // and kernels may use it
     uint64_t import_alignment;   // bytes; of address and size
     uint64_t max_buffer_bytes;   // largest buffer that is also bindable as a whole
     uint64_t import_max_bytes;   // largest single import

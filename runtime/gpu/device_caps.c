@@ -202,12 +202,12 @@ static uint64_t smaller(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-// The driver must be able to import host memory into a buffer that is copied from.
-static bool import_works(VkPhysicalDevice physical)
+// Whether the driver says that it can import host memory into a buffer for copies and for `usage`.
+static bool import_works(VkPhysicalDevice physical, VkBufferUsageFlags usage)
 {
     VkPhysicalDeviceExternalBufferInfo info = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_BUFFER_INFO,
-        .usage = VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT,
+        .usage = usage | VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT,
         .handleType = VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT,
     };
     VkExternalBufferProperties properties = {.sType = VK_STRUCTURE_TYPE_EXTERNAL_BUFFER_PROPERTIES};
@@ -261,7 +261,8 @@ void device_caps_fill(struct gpu_caps *caps, VkInstance instance, VkPhysicalDevi
     caps->integrated = p.core.properties.deviceType == VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU || caps->is_software;
     caps->has_int64 = support->features.core.features.shaderInt64;
     caps->can_import =
-        support->extensions[EXTENSION_EXTERNAL_MEMORY_HOST] && !options->no_import && import_works(physical);
+        support->extensions[EXTENSION_EXTERNAL_MEMORY_HOST] && !options->no_import && import_works(physical, 0);
+    caps->can_bind_imports = caps->can_import && import_works(physical, VK_BUFFER_USAGE_STORAGE_BUFFER_BIT);
     caps->import_alignment = caps->can_import ? p.import.minImportedHostPointerAlignment : 0;
     caps->buffer_alignment = buffer_alignment(limits);
     caps->import_max_bytes = smaller(p.v11.maxMemoryAllocationSize, p.v13.maxBufferSize);

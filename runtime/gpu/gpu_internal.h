@@ -152,9 +152,9 @@ struct gpu_buffer {
     VkBuffer handle;
     VkDeviceMemory memory;
     enum gpu_memory kind;
-    bool imported; // copies only
-    bool is_named; // in a descriptor set
-    bool counted;  // in the device's usage
+    bool copies_only; // kernels cannot use it
+    bool is_named;    // in a descriptor set
+    bool counted;     // in the device's usage
     uint64_t bytes;
     void *map;
     char label[64];

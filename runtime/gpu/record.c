@@ -57,7 +57,7 @@ static void check_binding(const struct gpu_command *command, struct gpu_range ra
     check_range(command, range);
     CHECK(range.bytes > 0 && range.bytes <= command->device->caps.max_buffer_bytes);
     CHECK(range.offset % command->device->caps.buffer_alignment == 0);
-    CHECK(!range.buffer->imported);
+    CHECK(!range.buffer->copies_only);
 }
 
 void gpu_dispatch(struct gpu_command *command, const struct gpu_kernel *kernel, const struct gpu_range *ranges,

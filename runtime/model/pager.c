@@ -56,8 +56,8 @@ static enum sluice_status import_host(struct pager *pager)
     for (uint32_t i = 0; i < pager->host_buffer_count; i++) {
         uint32_t here = slots - i * per_buffer < per_buffer ? slots - i * per_buffer : per_buffer;
         uint8_t *at = pager->host + (uint64_t)i * per_buffer * pager->slot_bytes;
-        enum sluice_status status = gpu_buffer_import(pager->device, at, here * pager->slot_bytes, "host expert slots",
-                                                      &pager->host_buffers[i]);
+        enum sluice_status status = gpu_buffer_import(pager->device, GPU_MEMORY_UPLOAD, at,
+                                                      here * pager->slot_bytes, "host expert slots", &pager->host_buffers[i]);
         if (status < 0) {
             destroy_buffers(pager->host_buffers, i);
             pager->host_buffers = NULL;

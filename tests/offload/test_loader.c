@@ -199,6 +199,52 @@ static void destroying_waits_for_what_is_in_flight(void **state)
         assert_int_equal(memory[i], 0x55);
 }
 
+// Kilobytes that the kernel holds in memory for io_uring; 0 where it does not say.
+static unsigned long pinned_kilobytes(void)
+{
+    FILE *file = fopen("/proc/self/status", "r");
+    char line[128];
+    unsigned long value = 0;
+    while (file && fgets(line, sizeof line, file))
+        if (sscanf(line, "VmPin: %lu", &value) == 1)
+            break;
+    if (file)
+        fclose(file);
+    return value;
+}
+
+// Slots that were given back would stay in memory, or reads into the others fail.
+static void a_smaller_region_is_let_go(void **state)
+{
+    (void)state;
+    const enum reader_kind kinds[] = {READER_PREAD, READER_URING};
+    for (int i = 0; i < 2; i++)
+        for (int used = 0; used < 2; used++) {
+            struct loader *loader;
+            struct loader_options options = {.reader = {.kind = kinds[i],
+                                                        .depth = 3,
+                                                        .region = memory,
+                                                        .region_bytes = (uint64_t)SLOTS * RECORD_BYTES_MAX,
+                                                        .region_unit_bytes = RECORD_BYTES_MAX},
+                                             .capacity = SLOTS};
+            enum sluice_status status = loader_create(container, &options, &loader);
+            if (status == SLUICE_ERR_UNSUPPORTED)
+                skip();
+            assert_int_equal(status, SLUICE_OK);
+            unsigned long all = pinned_kilobytes();
+            if (used)
+                load_many(loader, 30);
+            loader_region_shrink(loader, 2ull * RECORD_BYTES_MAX);
+            if (all > 0)
+                assert_int_equal(pinned_kilobytes(), all / SLOTS * 2);
+            load_many(loader, 30);
+            loader_region_shrink(loader, 0);
+            assert_int_equal(pinned_kilobytes(), 0);
+            load_many(loader, 30);
+            loader_destroy(loader);
+        }
+}
+
 // A small machine would crash instead of saying that it is too small.
 static void every_failed_allocation_is_an_error(void **state)
 {
@@ -226,6 +272,7 @@ int main(void)
         cmocka_unit_test(failures_name_the_expert_and_spare_the_others),
         cmocka_unit_test(damaged_records_are_refused),
         cmocka_unit_test(destroying_waits_for_what_is_in_flight),
+        cmocka_unit_test(a_smaller_region_is_let_go),
         cmocka_unit_test(every_failed_allocation_is_an_error),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

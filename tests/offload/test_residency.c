@@ -17,6 +17,7 @@ enum { EXPERTS = 60, SLOTS_MAX = 40, PINS_MAX = 24 };
 // What really lies where, and who still needs it: the part of the caller.
 struct machine {
     struct residency *r;
+    bool pool; // reads go straight to device slots
     uint32_t device_content[SLOTS_MAX], host_content[SLOTS_MAX];
     uint64_t device_reader[SLOTS_MAX], device_copy[SLOTS_MAX], host_copy[SLOTS_MAX]; // last ticks, as used by us
     uint64_t tick;
@@ -36,6 +37,7 @@ static void machine_create(struct machine *m, const struct residency_options *op
     memset(m->device_content, 0xFF, sizeof m->device_content);
     memset(m->host_content, 0xFF, sizeof m->host_content);
     memset(m->demotions, 0xFF, sizeof m->demotions);
+    m->pool = options->host_slot_count == 0;
     assert_int_equal(residency_create(options, &m->r), SLUICE_OK);
     residency_check(m->r);
 }
@@ -71,9 +73,12 @@ static void check_ticket(const struct machine *m, const struct residency_ticket 
     assert_true(t->device_reader_tick == m->device_reader[t->device_slot]);
     if (result == RESIDENCY_DEVICE)
         assert_int_equal(m->device_content[t->device_slot], t->expert);
-    if (result == RESIDENCY_HOST || result == RESIDENCY_MISS) {
+    assert_true(!m->pool || t->host_slot == RESIDENCY_NONE);
+    if (result == RESIDENCY_HOST || (result == RESIDENCY_MISS && !m->pool)) {
         assert_false(is_busy_host_slot(m, t->host_slot, t->expert));
         assert_true(t->host_copy_tick == m->host_copy[t->host_slot]);
+    }
+    if (result == RESIDENCY_HOST || result == RESIDENCY_MISS) {
         uint32_t was = m->device_content[t->device_slot];
         if (t->evicted_expert != RESIDENCY_NONE)
             assert_int_equal(was, t->evicted_expert);
@@ -89,7 +94,7 @@ static enum residency_result machine_acquire(struct machine *m, uint32_t expert,
     if (result == RESIDENCY_FAILED || result == RESIDENCY_NO_SLOT)
         return result;
     check_ticket(m, &t, result);
-    if (result == RESIDENCY_MISS)
+    if (result == RESIDENCY_MISS && !m->pool)
         m->host_content[t.host_slot] = RESIDENCY_NONE;
     if (result == RESIDENCY_MISS || result == RESIDENCY_HOST) {
         m->device_content[t.device_slot] = RESIDENCY_NONE;
@@ -109,7 +114,7 @@ static void machine_read_done(struct machine *m, uint32_t expert, bool ok)
     struct residency_ticket t;
     assert_int_equal(residency_look(m->r, expert, &t), RESIDENCY_PENDING);
     residency_read_done(m->r, expert, ok);
-    m->host_content[t.host_slot] = ok ? expert : RESIDENCY_NONE;
+    *(m->pool ? &m->device_content[t.device_slot] : &m->host_content[t.host_slot]) = ok ? expert : RESIDENCY_NONE;
     for (uint32_t i = 0; i < m->pin_count; i++)
         if (m->pins[i].expert == expert)
             m->pins[i].failed = !ok;
@@ -171,7 +176,8 @@ static void contents_are_what_tickets_say(void **state)
     static const struct residency_options options[] = {
         {EXPERTS, 1, 1, 1, 1, false},    {EXPERTS, 1, 1, 1, 1, true},      {EXPERTS, 2, 1, 1, 1, true},
         {EXPERTS, 8, 4, 3, 2, false},    {EXPERTS, 8, 4, 3, 2, true},      {EXPERTS, 16, 40, 4, 4, true},
-        {EXPERTS, 40, 20, 40, 20, true}, {EXPERTS, 30, 12, 10, 12, false},
+        {EXPERTS, 40, 20, 40, 20, true}, {EXPERTS, 30, 12, 10, 12, false}, {EXPERTS, 1, 0, 1, 0, false},
+        {EXPERTS, 8, 0, 3, 0, false},    {EXPERTS, 16, 0, 4, 0, false},    {EXPERTS, 40, 0, 40, 0, false},
     };
     uint64_t random = 31337;
     for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
@@ -200,19 +206,31 @@ static enum residency_result use(struct machine *m, uint32_t expert, enum reside
     enum residency_result result = machine_acquire(m, expert, mode);
     if (result == RESIDENCY_MISS)
         machine_read_done(m, expert, true);
-    if (result == RESIDENCY_MISS || result == RESIDENCY_HOST)
+    if ((result == RESIDENCY_MISS || result == RESIDENCY_HOST) && !m->pool)
         machine_copy(m, expert);
     machine_release(m, m->pin_count - 1);
     residency_check(m->r);
     return result;
 }
 
+// The same cache with host slots that only pass experts on, and as one pool.
+static struct residency_options without_tier(uint32_t slots, uint32_t ring, bool pool)
+{
+    return (struct residency_options){
+        .expert_count = EXPERTS,
+        .device_slot_count = slots,
+        .host_slot_count = pool ? 0 : 8,
+        .ring_device_slots = ring,
+        .ring_host_slots = pool ? 0 : 4,
+    };
+}
+
 // The hit rate, and with it the speed, would be less than promised: without a RAM tier the cache is exactly LRU.
-static void staging_only_is_plain_lru(void **state)
+static void without_a_tier_it_is_plain_lru(void **state)
 {
     (void)state;
-    for (uint32_t slots = 1; slots <= 33; slots += 8) {
-        const struct residency_options options = {EXPERTS, slots, 2, 1, 1, false};
+    for (uint32_t slots = 1; slots <= 33; slots += 4) {
+        const struct residency_options options = without_tier(slots, 1, slots % 8 == 5);
         struct machine m;
         uint64_t random = slots, last_use[EXPERTS] = {0};
         machine_create(&m, &options);
@@ -233,20 +251,22 @@ static void staging_only_is_plain_lru(void **state)
 static void a_sweep_keeps_the_decode_cache(void **state)
 {
     (void)state;
-    const struct residency_options options = {EXPERTS, 20, 10, 4, 4, true};
-    struct machine m;
-    machine_create(&m, &options);
-    for (int n = 0; n < 200; n++)
-        use(&m, (uint32_t)n % 16, RESIDENCY_NORMAL);
-    for (uint32_t expert = 0; expert < EXPERTS; expert++)
-        use(&m, expert, RESIDENCY_SWEEP);
-    for (uint32_t expert = 0; expert < EXPERTS; expert++)
-        use(&m, expert, RESIDENCY_SWEEP);
-    for (uint32_t expert = 0; expert < 16; expert++)
-        assert_true(use(&m, expert, RESIDENCY_NORMAL) != RESIDENCY_MISS);
-    struct residency_statistics s = residency_statistics(m.r);
-    assert_int_equal(s.sweep.misses + s.sweep.device_hits + s.sweep.host_hits, 2 * EXPERTS);
-    residency_destroy(m.r);
+    const struct residency_options options[] = {{EXPERTS, 20, 10, 4, 4, true}, without_tier(20, 4, true)};
+    for (int i = 0; i < 2; i++) {
+        struct machine m;
+        machine_create(&m, &options[i]);
+        for (int n = 0; n < 200; n++)
+            use(&m, (uint32_t)n % 16, RESIDENCY_NORMAL);
+        for (uint32_t expert = 0; expert < EXPERTS; expert++)
+            use(&m, expert, RESIDENCY_SWEEP);
+        for (uint32_t expert = 0; expert < EXPERTS; expert++)
+            use(&m, expert, RESIDENCY_SWEEP);
+        for (uint32_t expert = 0; expert < 16; expert++)
+            assert_true(use(&m, expert, RESIDENCY_NORMAL) != RESIDENCY_MISS);
+        struct residency_statistics s = residency_statistics(m.r);
+        assert_int_equal(s.sweep.misses + s.sweep.device_hits + s.sweep.host_hits, 2 * EXPERTS);
+        residency_destroy(m.r);
+    }
 }
 
 // A second document would read everything again, though a part could have stayed; and one that came before any
@@ -254,25 +274,33 @@ static void a_sweep_keeps_the_decode_cache(void **state)
 static void a_sweep_fills_what_is_free_and_finds_it_again(void **state)
 {
     (void)state;
-    const struct residency_options options = {EXPERTS, 30, 4, 4, 4, false};
-    struct machine m;
-    machine_create(&m, &options);
-    for (uint32_t expert = 0; expert < EXPERTS; expert++)
-        assert_int_equal(use(&m, expert, RESIDENCY_SWEEP), RESIDENCY_MISS);
-    for (int n = 0; n < 3; n++) {
-        uint32_t hits = 0;
+    for (int pool = 0; pool < 2; pool++) {
+        const struct residency_options options = without_tier(30, 4, pool);
+        struct machine m;
+        machine_create(&m, &options);
         for (uint32_t expert = 0; expert < EXPERTS; expert++)
-            hits += use(&m, expert, RESIDENCY_SWEEP) == RESIDENCY_DEVICE;
-        assert_in_range(hits, 26, 30);
+            assert_int_equal(use(&m, expert, RESIDENCY_SWEEP), RESIDENCY_MISS);
+        for (int n = 0; n < 3; n++) {
+            uint32_t hits = 0;
+            for (uint32_t expert = 0; expert < EXPERTS; expert++)
+                hits += use(&m, expert, RESIDENCY_SWEEP) == RESIDENCY_DEVICE;
+            assert_in_range(hits, 26, 30);
+        }
+        residency_destroy(m.r);
     }
-    residency_destroy(m.r);
 }
 
-// A sweep that waits for no release would take the whole cache, and recycle the slot that the GPU just began to read.
-static void a_sweep_recycles_its_oldest_slot(void **state)
+// Reads an expert that was just acquired and brings it to the device.
+static void arrive(struct machine *m, uint32_t expert)
 {
-    (void)state;
-    const struct residency_options options = {EXPERTS, 12, 8, 3, 3, false};
+    machine_read_done(m, expert, true);
+    if (!m->pool)
+        machine_copy(m, expert);
+}
+
+static void check_recycling(bool pool)
+{
+    const struct residency_options options = without_tier(12, 3, pool);
     struct machine m;
     machine_create(&m, &options);
     for (uint32_t expert = 0; expert < 12; expert++)
@@ -281,8 +309,7 @@ static void a_sweep_recycles_its_oldest_slot(void **state)
     for (uint32_t i = 0; i < 3; i++) {
         assert_int_equal(machine_acquire(&m, 20 + i, RESIDENCY_SWEEP), RESIDENCY_MISS);
         slots[i] = m.pins[i].device_slot;
-        machine_read_done(&m, 20 + i, true);
-        machine_copy(&m, 20 + i);
+        arrive(&m, 20 + i);
     }
     assert_int_equal(machine_acquire(&m, 30, RESIDENCY_SWEEP), RESIDENCY_NO_SLOT);
     while (m.pin_count > 0)
@@ -290,11 +317,18 @@ static void a_sweep_recycles_its_oldest_slot(void **state)
     for (uint32_t i = 0; i < 9; i++) {
         assert_int_equal(machine_acquire(&m, 30 + i, RESIDENCY_SWEEP), RESIDENCY_MISS);
         assert_int_equal(m.pins[0].device_slot, slots[i % 3]);
-        machine_read_done(&m, 30 + i, true);
-        machine_copy(&m, 30 + i);
+        arrive(&m, 30 + i);
         machine_release(&m, 0);
     }
     residency_destroy(m.r);
+}
+
+// A sweep that waits for no release would take the whole cache, and recycle the slot that the GPU just began to read.
+static void a_sweep_recycles_its_oldest_slot(void **state)
+{
+    (void)state;
+    check_recycling(false);
+    check_recycling(true);
 }
 
 // What the prompt's tail used most would be read again for the first words of the answer.
@@ -383,6 +417,43 @@ static void a_lost_copy_is_forgotten(void **state)
         assert_int_equal(use(&m, 1, RESIDENCY_NORMAL), RESIDENCY_DEVICE);
         residency_destroy(m.r);
     }
+}
+
+// In one pool the drive would overwrite an expert that the device still reads, or wait for ever for a reader that was
+// given up; or what is there would be read again.
+static void a_pool_tells_when_a_slot_may_be_read_to(void **state)
+{
+    (void)state;
+    const struct residency_options options = without_tier(2, 1, true);
+    struct residency *r;
+    struct residency_ticket t;
+    assert_int_equal(residency_create(&options, &r), SLUICE_OK);
+    assert_int_equal(residency_acquire(r, 1, RESIDENCY_NORMAL, &t), RESIDENCY_MISS);
+    assert_true(t.device_reader_tick == 0 && t.host_slot == RESIDENCY_NONE && t.demotion_slot == RESIDENCY_NONE);
+    residency_read_done(r, 1, true);
+    assert_int_equal(residency_acquire(r, 1, RESIDENCY_NORMAL, &t), RESIDENCY_DEVICE); // nothing to be copied
+    assert_true(t.device_copy_tick == 0);
+    residency_release(r, 1, 7);
+    residency_release(r, 1, 0); // given up before it was used: stays
+    residency_check(r);
+    assert_int_equal(residency_acquire(r, 2, RESIDENCY_NORMAL, &t), RESIDENCY_MISS);
+    residency_read_done(r, 2, true);
+    residency_release(r, 2, 9);
+    assert_int_equal(residency_acquire(r, 3, RESIDENCY_NORMAL, &t), RESIDENCY_MISS);
+    assert_true(t.evicted_expert == 1 && t.device_reader_tick == 7);
+    residency_read_done(r, 3, false); // the freed slot remembers its reader
+    residency_release(r, 3, 0);
+    assert_int_equal(residency_acquire(r, 3, RESIDENCY_NORMAL, &t), RESIDENCY_MISS);
+    assert_true(t.evicted_expert == RESIDENCY_NONE && t.device_reader_tick == 7);
+    residency_read_done(r, 3, true);
+    residency_release(r, 3, 10);
+    residency_readers_lost(r, 8); // 9 and 10 were never submitted
+    residency_check(r);
+    for (uint32_t expert = 2; expert < 4; expert++) {
+        assert_int_equal(residency_look(r, expert, &t), RESIDENCY_DEVICE);
+        assert_true(t.device_reader_tick == 8);
+    }
+    residency_destroy(r);
 }
 
 // With a RAM tier no larger than the card's cache, RAM would hold only what the card holds too.
@@ -480,8 +551,9 @@ static void impossible_options_and_memory_are_refused(void **state)
 {
     (void)state;
     const struct residency_options wrong[] = {
-        {0, 1, 1, 1, 1, false}, {1, 0, 1, 1, 1, false}, {1, 1, 0, 1, 1, false}, {1, 1, 1, 0, 1, false},
-        {1, 1, 1, 2, 1, false}, {1, 1, 1, 1, 0, false}, {1, 1, 1, 1, 2, false},
+        {0, 1, 1, 1, 1, false}, {1, 0, 1, 1, 1, false}, {1, 1, 0, 1, 1, false},
+        {1, 1, 1, 0, 1, false}, {1, 1, 1, 2, 1, false}, {1, 1, 1, 1, 0, false},
+        {1, 1, 1, 1, 2, false}, {1, 1, 0, 1, 0, true},  {1, 1, 0, 2, 0, false},
     };
     struct residency *r;
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
@@ -507,7 +579,7 @@ static void bring(struct residency *r, uint32_t expert, enum residency_mode mode
     assert_true(result == RESIDENCY_DEVICE || result == RESIDENCY_HOST || result == RESIDENCY_MISS);
     if (result == RESIDENCY_MISS)
         residency_read_done(r, expert, true);
-    if (result != RESIDENCY_DEVICE)
+    if (residency_look(r, expert, NULL) == RESIDENCY_HOST)
         residency_copy_recorded(r, expert, 1);
     residency_release(r, expert, 1);
 }
@@ -517,15 +589,10 @@ static void test_shrink(void **state)
 {
     (void)state;
     const uint32_t sizes[] = {20, 13, 13, 5, 1};
-    for (int host_cache = 0; host_cache < 2; host_cache++) {
-        struct residency_options options = {
-            .expert_count = EXPERTS,
-            .device_slot_count = 24,
-            .host_slot_count = 6,
-            .ring_device_slots = 8,
-            .ring_host_slots = 3,
-            .host_cache = host_cache != 0,
-        };
+    const struct residency_options variants[] = {
+        {EXPERTS, 24, 6, 8, 3, false}, {EXPERTS, 24, 6, 8, 3, true}, {EXPERTS, 24, 0, 8, 0, false}};
+    for (size_t v = 0; v < sizeof variants / sizeof *variants; v++) {
+        struct residency_options options = variants[v];
         struct residency *r;
         struct residency_ticket ticket;
         assert_int_equal(residency_create(&options, &r), SLUICE_OK);
@@ -553,7 +620,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_shrink),
         cmocka_unit_test(contents_are_what_tickets_say),
-        cmocka_unit_test(staging_only_is_plain_lru),
+        cmocka_unit_test(without_a_tier_it_is_plain_lru),
         cmocka_unit_test(a_sweep_keeps_the_decode_cache),
         cmocka_unit_test(a_sweep_fills_what_is_free_and_finds_it_again),
         cmocka_unit_test(a_sweep_recycles_its_oldest_slot),
@@ -561,6 +628,7 @@ int main(void)
         cmocka_unit_test(a_settled_ring_is_given_up_first),
         cmocka_unit_test(host_memory_keeps_what_it_is_told),
         cmocka_unit_test(a_lost_copy_is_forgotten),
+        cmocka_unit_test(a_pool_tells_when_a_slot_may_be_read_to),
         cmocka_unit_test(the_ram_tier_adds_to_the_device),
         cmocka_unit_test(a_second_user_shares_the_first_ones_read),
         cmocka_unit_test(a_failed_read_can_be_tried_again),

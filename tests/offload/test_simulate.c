@@ -103,7 +103,7 @@ static void hits_after_prompt(const char *kept, const char *decoded, uint32_t sl
     assert_int_equal(sim_trace_load(path, &t), SLUICE_OK);
     assert_int_equal(sim_lru(&t, false, &slots, 1, &counts[0]), SLUICE_OK);
     assert_int_equal(sim_optimum(&t, slots, &counts[1]), SLUICE_OK);
-    assert_int_equal(sim_engine(&t, slots, 0, &counts[2]), SLUICE_OK);
+    assert_int_equal(sim_engine(&t, &(struct sim_places){.device_slots = slots}, &counts[2]), SLUICE_OK);
     sim_trace_finish(&t);
 }
 
@@ -266,7 +266,14 @@ static void engine_without_ram_is_lru(void **state)
         make_trace(&t, 200 + seed, 60, 3, false);
         for (uint32_t slots = 3; slots <= KEYS; slots++) {
             struct sim_counts counts;
-            assert_int_equal(sim_engine(&t.loaded, slots, 0, &counts), SLUICE_OK);
+            for (uint32_t ram = 0; ram < slots; ram++) { // one pool, however its memory is called
+                struct sim_places places = {.device_slots = slots - ram, .host_slots = ram, .unified = ram > 0};
+                assert_int_equal(sim_engine(&t.loaded, &places, &counts), SLUICE_OK);
+                require_equal(counts, brute_lru(&t, false, slots));
+            }
+            assert_int_equal(
+                sim_engine(&t.loaded, &(struct sim_places){.device_slots = slots, .unified = true}, &counts),
+                SLUICE_OK);
             require_equal(counts, brute_lru(&t, false, slots));
         }
         sim_trace_finish(&t.loaded);
@@ -284,8 +291,9 @@ static void host_slots_serve_what_the_device_lost(void **state)
         struct made_trace t;
         struct sim_counts without, with, optimum;
         make_trace(&t, 300 + seed, 60, 3, false);
-        assert_int_equal(sim_engine(&t.loaded, 4, 0, &without), SLUICE_OK);
-        assert_int_equal(sim_engine(&t.loaded, 4, 4, &with), SLUICE_OK);
+        assert_int_equal(sim_engine(&t.loaded, &(struct sim_places){.device_slots = 4}, &without), SLUICE_OK);
+        assert_int_equal(sim_engine(&t.loaded, &(struct sim_places){.device_slots = 4, .host_slots = 4}, &with),
+                         SLUICE_OK);
         t.loaded.counted_from = 0;
         assert_int_equal(sim_optimum(&t.loaded, 8, &optimum), SLUICE_OK);
         assert_int_equal(with.uses, without.uses);
@@ -344,7 +352,7 @@ static void every_allocation_can_fail(void **state)
         if (status == SLUICE_OK)
             status = sim_optimum(&t, slots, &counts);
         if (status == SLUICE_OK)
-            status = sim_engine(&t, slots, 3, &counts);
+            status = sim_engine(&t, &(struct sim_places){slots, 3, i % 2}, &counts);
         mem_fail_at(UINT64_MAX);
         failed = status < 0;
         assert_true(status == SLUICE_OK || status == SLUICE_ERR_MEMORY);
