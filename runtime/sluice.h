@@ -38,6 +38,12 @@ enum sluice_activations { SLUICE_ACTIVATIONS_Q8, SLUICE_ACTIVATIONS_F32 };
 // SLUICE_ERR_DEVICE where they are missing or wrong.
 enum sluice_matrix_cores { SLUICE_MATRIX_CORES_AUTO, SLUICE_MATRIX_CORES_OFF, SLUICE_MATRIX_CORES_ON };
 
+// Where routed experts are kept. SEPARATE: in device memory, and in host memory as a second cache or on their way
+// there. UNIFIED: in one pool that drive, host and device work on, so that nothing is copied; only devices that share
+// main memory. AUTO: unified where the device shares main memory and its driver can, else separate. UNIFIED where it is
+// impossible: SLUICE_ERR_ARGUMENT or SLUICE_ERR_UNSUPPORTED.
+enum sluice_expert_pool { SLUICE_EXPERT_POOL_AUTO, SLUICE_EXPERT_POOL_SEPARATE, SLUICE_EXPERT_POOL_UNIFIED };
+
 // For measurements only: with anything but MODEL the experts are drawn instead of chosen by the router, and what the
 // model computes is meaningless. How they are drawn: runtime/model/routing_model.h. A session's draws go on where they
 // were when it is emptied.
@@ -52,8 +58,10 @@ struct sluice_options {
     const char *device;  // index or part of the name of the Vulkan device; NULL: the best one
     uint64_t vram_bytes; // budget of device memory; 0: what the driver reports as free, less a margin
     uint64_t ram_bytes;  // budget of host memory for experts; 0: what the system has available, less a margin, or if
-                         // the device's memory is main memory itself only what streaming needs
-    uint32_t slots;      // expert slots on the device in all, at least top-k; 0: as many as the budget allows
+                         // the device's memory is main memory itself only what streaming needs. In a unified pool: so
+                         // much more for the pool
+    uint32_t slots;      // expert slots that vram_bytes holds, at least top-k; 0: as many as the budget allows
+    enum sluice_expert_pool expert_pool;
     uint32_t context_tokens; // capacity of a session; 0: 8192, at most the model's positions
     uint32_t sessions;       // sessions that can exist at the same time, 1..SLUICE_SESSIONS_MAX; 0: 1
     enum sluice_io io;
@@ -111,6 +119,7 @@ struct sluice_plan {
     uint64_t available_bytes; // of main memory, beside what this process has; UINT64_MAX: not known
     uint32_t slots_device, slots_host, experts_total;
     bool host_cache;       // host slots keep experts; else they only pass through
+    bool unified;          // one pool of slots_device slots, in memory that device and host share; slots_host is 0
     uint32_t expert_bytes; // size of one record
     uint32_t sessions;
     uint32_t layers_distinct; // the first so many layers hold every kind of layer
@@ -129,7 +138,7 @@ struct sluice_speed {
     double decode_deep_seconds;          // the same at the end of the context:
     uint32_t decode_deep_tokens;         // behind so many tokens
     double experts_seconds;              // part of decode_seconds that the routed experts take
-    double copy_seconds;                 // of one expert from main memory to the device
+    double copy_seconds;                 // of one expert from main memory to the device; 0: none is copied
     uint32_t layers_tried, tokens_tried; // how much of the model was run
 };
 
@@ -216,9 +225,10 @@ struct sluice_stats {
     uint64_t submits, dispatches, barriers;
     uint64_t sets_filled;                    // descriptor sets that named other ranges before, or none
     uint64_t device_bytes, device_bytes_max; // device memory now and at most
-    uint64_t host_bytes;                     // expert slots in host memory
+    uint64_t host_bytes;                     // expert slots in host memory, beside the device's
     uint64_t kv_bytes;                       // of device memory: one session's room for keys and values
     uint32_t slots_device, slots_host, experts_total;
+    bool unified;            // slots_device are one pool in memory that device and host share
     uint32_t expert_bytes;   // size of one record
     const char *matrix_path; // how prefills multiply: "no matrix cores" or "matrix cores 16x16x16"; the engine's
 };

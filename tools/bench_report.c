@@ -70,8 +70,12 @@ static void print_head(struct sluice_engine *engine, const struct bench_options 
     printf("device  %s, %s, %s\n", sluice_device_name(engine), sluice_driver_name(engine), s.matrix_path);
     printf("model   %u layers, hidden %u, %u experts per layer, %u per token\n", m->layers, m->hidden, m->experts,
            m->top_k);
-    printf("cache   %u of %u experts fit on the device, %u in host memory, %s each\n", s.slots_device, s.experts_total,
-           s.slots_host, cli_bytes(s.expert_bytes));
+    if (s.unified)
+        printf("cache   %u of %u experts fit in one pool that device and host share, %s each\n", s.slots_device,
+               s.experts_total, cli_bytes(s.expert_bytes));
+    else
+        printf("cache   %u of %u experts fit on the device, %u in host memory, %s each\n", s.slots_device,
+               s.experts_total, s.slots_host, cli_bytes(s.expert_bytes));
     printf("depth   %u tokens of random context before every run; keys and values of %u take %s\n", options->depth,
            m->context_tokens, cli_bytes(s.kv_bytes));
     printf("routing %s\n", routing_name(options));
@@ -157,14 +161,15 @@ static json_t *pack_report(struct sluice_engine *engine, const struct bench_opti
         json_array_append_new(prefills, pack_result(engine, options, &results->prefills[i]));
     if (results->decode.tokens)
         decode = pack_result(engine, options, &results->decode);
-    return json_pack("{s:s, s:s, s:s, s:s, s:{s:I, s:I, s:I, s:I}, s:{s:I, s:I, s:I, s:I}, s:I, s:o, s:o, s:I, s:I}",
-                     "device", sluice_device_name(engine), "driver", sluice_driver_name(engine), "matrix_path",
-                     s.matrix_path, "routing", routing_name(options), "model", "layers", (json_int_t)m->layers,
-                     "hidden", (json_int_t)m->hidden, "experts", (json_int_t)m->experts, "top_k", (json_int_t)m->top_k,
-                     "slots", "device", (json_int_t)s.slots_device, "host", (json_int_t)s.slots_host, "experts_total",
-                     (json_int_t)s.experts_total, "bytes_each", (json_int_t)s.expert_bytes, "repeat",
-                     (json_int_t)options->repeat, "prefill", prefills, "decode", decode, "peak_rss",
-                     (json_int_t)results->peak_rss_bytes, "peak_device", (json_int_t)s.device_bytes_max);
+    return json_pack(
+        "{s:s, s:s, s:s, s:s, s:{s:I, s:I, s:I, s:I}, s:{s:I, s:I, s:I, s:I, s:b}, s:I, s:o, s:o, s:I, s:I}", "device",
+        sluice_device_name(engine), "driver", sluice_driver_name(engine), "matrix_path", s.matrix_path, "routing",
+        routing_name(options), "model", "layers", (json_int_t)m->layers, "hidden", (json_int_t)m->hidden, "experts",
+        (json_int_t)m->experts, "top_k", (json_int_t)m->top_k, "slots", "device", (json_int_t)s.slots_device, "host",
+        (json_int_t)s.slots_host, "experts_total", (json_int_t)s.experts_total, "bytes_each",
+        (json_int_t)s.expert_bytes, "unified", s.unified, "repeat", (json_int_t)options->repeat, "prefill", prefills,
+        "decode", decode, "peak_rss", (json_int_t)results->peak_rss_bytes, "peak_device",
+        (json_int_t)s.device_bytes_max);
 }
 
 json_t *bench_report_json(struct sluice_engine *engine, const struct bench_options *options,

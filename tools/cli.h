@@ -61,6 +61,7 @@ struct cli_engine_options {
     const char *device; // index, or part of the name
     uint64_t vram_bytes, ram_bytes;
     uint32_t slots;
+    const char *expert_pool;
     const char *io;
     const char *activations;
     const char *matrix_cores;
@@ -81,6 +82,9 @@ cli_parse_function cli_parse_kv; // enum sluice_kv
         {"vram", 0, "SIZE", "device memory to use at most", cli_parse_size, &(e).vram_bytes},                   \
         {"ram", 0, "SIZE", "main memory to keep experts in", cli_parse_size, &(e).ram_bytes},                   \
         {"slots", 0, "N", "experts to keep in device memory", cli_parse_count, &(e).slots},                     \
+        {"expert-pool",  0,                                                                                     \
+         "MODE",         "experts where drive and device both work: auto (default), unified or separate",       \
+         cli_parse_text, &(e).expert_pool},                                                                     \
         {"io", 0, "MODE", "how to read the drive: auto, uring or pread", cli_parse_text, &(e).io},              \
         {"ctx", 0, "TOKENS", "longest text, prompt and answer together", cli_parse_count, &(e).context_tokens}, \
         {"kv", 0, "TYPE", "number format of the KV cache: f16 (default), f32, or q8, which halves it", cli_parse_kv, &(e).kv},    \

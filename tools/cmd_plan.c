@@ -90,7 +90,10 @@ static void print_plan(const struct sluice_plan *p)
     if (p->shared)
         printf("both together              %12s: this device's memory is main memory\n",
                cli_bytes(p->device.used_bytes + p->host.used_bytes));
-    if (p->experts_total)
+    if (p->unified)
+        printf("\nexperts %u of %u fit in one pool: device and host share memory; %s each\n", p->slots_device,
+               p->experts_total, cli_bytes(p->expert_bytes));
+    else if (p->experts_total)
         printf("\nexperts %u of %u fit on the device, %u in main memory%s, %s each\n", p->slots_device,
                p->experts_total, p->slots_host, p->host_cache ? "" : " (passing through)", cli_bytes(p->expert_bytes));
 }
@@ -114,8 +117,11 @@ static void print_prediction(const struct measured *m)
     printf("%s\n", m->sequential.is_direct || m->sequential.bytes_s == 0 ? "" : " (page cache: no O_DIRECT here)");
     printf("  device: %u layers with %u tokens; %.4f s per token if all experts were there\n", s->layers_tried,
            s->tokens_tried, s->decode_seconds);
-    printf("prediction, for routing that hits %.1f %% on the device and %.1f %% in main memory\n",
-           100 * m->input.hit_device, 100 * m->input.hit_host);
+    if (m->input.plan->unified)
+        printf("prediction, for routing that hits %.1f %% in the pool\n", 100 * m->input.hit_device);
+    else
+        printf("prediction, for routing that hits %.1f %% on the device and %.1f %% in main memory\n",
+               100 * m->input.hit_device, 100 * m->input.hit_host);
     printf("  prefill of %u tokens: %.1f tokens/s, %.2f s: reading %s takes %.2f s, computing %.2f s\n",
            s->prompt_tokens, s->prompt_tokens / r->prefill_seconds, r->prefill_seconds,
            cli_bytes((uint64_t)r->prompt_bytes), r->read_seconds, r->compute_seconds);
@@ -142,11 +148,11 @@ static json_t *pack_place(const struct sluice_plan_place *place)
 
 static json_t *pack_plan(const struct sluice_plan *p)
 {
-    return json_pack("{s:s, s:o, s:o, s:b, s:o, s:{s:I, s:I, s:I, s:I, s:b}, s:I, s:I}", "device", p->device_name,
+    return json_pack("{s:s, s:o, s:o, s:b, s:o, s:{s:I, s:I, s:I, s:I, s:b, s:b}, s:I, s:I}", "device", p->device_name,
                      "device_memory", pack_place(&p->device), "main_memory", pack_place(&p->host), "shared", p->shared,
                      "available", pack_size(p->available_bytes), "slots", "device", (json_int_t)p->slots_device, "host",
                      (json_int_t)p->slots_host, "experts_total", (json_int_t)p->experts_total, "bytes_each",
-                     (json_int_t)p->expert_bytes, "host_cache", p->host_cache, "ctx",
+                     (json_int_t)p->expert_bytes, "host_cache", p->host_cache, "unified", p->unified, "ctx",
                      (json_int_t)p->model.context_tokens, "sessions", (json_int_t)p->sessions);
 }
 
@@ -242,7 +248,10 @@ int cmd_plan(int argc, char **argv)
         "will\n"
         "be for one session, from the drive's rate and a short run of the model's first layers: some seconds. What "
         "does\n"
-        "not fit is refused with the nearest that does. Sizes are in units of 1024, rates in units of 1000.",
+        "not fit is refused with the nearest that does. Sizes are in units of 1024, rates in units of 1000.\n\n"
+        "On a device whose memory is main memory experts have one pool, which the drive reads to and the device\n"
+        "computes from: --vram is for all of the model, and --ram adds to the pool. Elsewhere, and with --expert-pool\n"
+        "separate, --ram is a second cache below the device's, from which experts are copied.",
         options,
         sizeof options / sizeof *options,
         1,

@@ -24,6 +24,20 @@ enum sluice_status engine_parse_io(const char *text, enum sluice_io *io)
     return error_set(SLUICE_ERR_ARGUMENT, "--io %s: choose auto, uring or pread", text);
 }
 
+static enum sluice_status parse_expert_pool(const char *text, enum sluice_expert_pool *pool)
+{
+    static const char *const names[] = {[SLUICE_EXPERT_POOL_AUTO] = "auto",
+                                        [SLUICE_EXPERT_POOL_SEPARATE] = "separate",
+                                        [SLUICE_EXPERT_POOL_UNIFIED] = "unified"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(text ? text : "auto", names[i]) == 0) {
+            *pool = (enum sluice_expert_pool)i;
+            return SLUICE_OK;
+        }
+    }
+    return error_set(SLUICE_ERR_ARGUMENT, "--expert-pool %s: choose auto, separate or unified", text);
+}
+
 static enum sluice_status parse_activations(const char *text, enum sluice_activations *activations)
 {
     *activations = SLUICE_ACTIVATIONS_Q8;
@@ -80,6 +94,7 @@ enum sluice_status engine_options(const struct cli_engine_options *options, uint
         .io_only = options->io_only,
     };
     TRY(engine_parse_io(options->io, &out->io));
+    TRY(parse_expert_pool(options->expert_pool, &out->expert_pool));
     TRY(parse_activations(options->activations, &out->activations));
     TRY(parse_matrix_cores(options->matrix_cores, &out->matrix_cores));
     TRY(parse_routing(options->routing, &out->routing));
@@ -176,12 +191,13 @@ void engine_report(struct sluice_engine *engine, const struct run_times *t)
             seconds(t->prompt_ns), per_second(t->prompt_tokens, t->prompt_ns));
     fprintf(stderr, "answer    %llu tokens in %.2f s, %.1f tokens/s\n", (unsigned long long)t->answer_tokens,
             seconds(t->answer_ns), per_second(t->answer_tokens, t->answer_ns));
-    fprintf(stderr,
-            "experts   %u slots of %s for %u experts; %llu uses: %.1f %% on the device, %.1f %% in RAM, %.1f %% read\n",
-            s.slots_device, cli_bytes(s.expert_bytes), s.experts_total, (unsigned long long)uses,
-            uses ? 100.0 * (double)s.expert_hits_device / (double)uses : 0,
-            uses ? 100.0 * (double)s.expert_hits_host / (double)uses : 0,
-            uses ? 100.0 * (double)s.expert_misses / (double)uses : 0);
+    fprintf(
+        stderr,
+        "experts   %u slots%s of %s for %u experts; %llu uses: %.1f %% on the device, %.1f %% in RAM, %.1f %% read\n",
+        s.slots_device, s.unified ? " in one pool" : "", cli_bytes(s.expert_bytes), s.experts_total,
+        (unsigned long long)uses, uses ? 100.0 * (double)s.expert_hits_device / (double)uses : 0,
+        uses ? 100.0 * (double)s.expert_hits_host / (double)uses : 0,
+        uses ? 100.0 * (double)s.expert_misses / (double)uses : 0);
     fprintf(stderr, "drive     %s read in %.2f s, %.2f GB/s; waited %.2f s for it\n", cli_bytes(s.expert_bytes_read),
             seconds(s.reading_ns), per_second(s.expert_bytes_read, s.reading_ns) * 1e-9, seconds(s.wait_drive_ns));
     fprintf(stderr, "gpu       %llu submits, %llu dispatches, %llu barriers; waited %.2f s for it\n",

@@ -1,7 +1,8 @@
 // How fast a model will be, from what was measured of drive and device. Only arithmetic.
 //
 //   prefill   max(read, compute): every expert that the prompt uses is read once while the device computes
-//             read = experts used * bytes / drive, compute = the device's time + a copy of each expert
+//             read = experts used * bytes / drive, compute = the device's time + a copy of each expert (none in one
+//             pool that device and host share: copy_seconds is 0)
 //   decode    layers * (rest + max(experts, read of the misses + one expert) + copies) + output matrix,
 //             where experts that are on the device run while the others are read, and the last one to arrive has to be
 //             computed after it came

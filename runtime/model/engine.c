@@ -97,9 +97,28 @@ _Static_assert((int)SLUICE_IO_AUTO == (int)READER_AUTO && (int)SLUICE_IO_URING =
                    (int)SLUICE_IO_PREAD == (int)READER_PREAD,
                "sluice_io is reader_kind");
 
-static enum sluice_status allocate(struct sluice_engine *e, const struct memory_plan *plan)
+// Before anything else, so that the plan can still change: a driver that says it can do with one pool may yet refuse
+// that much memory.
+static enum sluice_status allocate_experts(struct sluice_engine *e, struct memory_plan *plan)
 {
-    enum sluice_status status;
+    struct error_record refusal;
+    enum sluice_status status = pager_create(e->device, e->container, &plan->pager, &e->pager);
+    if (status != SLUICE_ERR_UNSUPPORTED || !plan->report.unified || e->options.expert_pool != SLUICE_EXPERT_POOL_AUTO)
+        return status;
+    error_save(&refusal, status);
+    e->pool_refused = true;
+    TRY(plan_memory(e, plan));
+    TRY(pager_create(e->device, e->container, &plan->pager, &e->pager));
+    log_message(LOG_NOTE, "%s; experts are copied on their way to the device instead", refusal.message);
+fail:
+    return status;
+}
+
+static enum sluice_status allocate(struct sluice_engine *e, struct memory_plan *plan)
+{
+    enum sluice_status status = SLUICE_OK;
+    if (e->config.moe_count)
+        TRY(allocate_experts(e, plan));
     TRY(weights_load(e->device, e->container, &e->config, &e->weights));
     TRY(scratch_create(e->device, &e->config, &plan->limits, true, &e->scratch, NULL));
     for (uint32_t i = 0; i < e->options.sessions; i++) {
@@ -110,10 +129,8 @@ static enum sluice_status allocate(struct sluice_engine *e, const struct memory_
     e->pass_blocks = mem_alloc(e->scratch.block_count, sizeof *e->pass_blocks);
     if (!e->pass_blocks)
         return SLUICE_ERR_MEMORY;
-    if (e->config.moe_count) {
+    if (e->config.moe_count)
         TRY(moe_create(e));
-        TRY(pager_create(e->device, e->container, &plan->pager, &e->pager));
-    }
 fail:
     return status;
 }
@@ -310,6 +327,7 @@ void sluice_stats(const struct sluice_engine *e, struct sluice_stats *stats)
         .kv_bytes = cache_kv_bytes(&e->sessions[0].cache),
         .slots_device = slot_bytes ? (uint32_t)(p.device_bytes / slot_bytes) : 0,
         .slots_host = slot_bytes ? (uint32_t)(p.host_bytes / slot_bytes) : 0,
+        .unified = e->pager && p.host_bytes == 0,
         .experts_total = (uint32_t)container_expert_count(e->container),
         .expert_bytes = (uint32_t)slot_bytes,
         .matrix_path = ops_matrix_path(e->ops),

@@ -58,6 +58,7 @@ struct sluice_engine {
     struct weights weights;
     struct scratch scratch;
     struct pager *pager; // NULL if no layer has experts
+    bool pool_refused;   // by the driver: experts have separate places
     struct sluice_session sessions[SLUICE_SESSIONS_MAX];
 
     uint32_t *expert_lists;              // [experts + 1]: the experts of the sweep under way, owned

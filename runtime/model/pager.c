@@ -1,8 +1,5 @@
 // Creation of the pager and what others ask it; its work is in pager_sweep.c.
-#include <sys/mman.h>
-
 #include "runtime/base/check.h"
-#include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/model/pager_private.h"
 
@@ -11,96 +8,25 @@ uint64_t pager_slot_bytes(const struct container *container)
     return container_expert_record_bytes_max(container);
 }
 
+bool pager_can_unify(const struct gpu_device *device, const struct container *container)
+{
+    const struct gpu_caps *caps = gpu_device_caps(device);
+    return caps->can_bind_imports && pager_slot_bytes(container) % caps->import_alignment == 0;
+}
+
 // --- creation -------------------------------------------------------------------------------------------------------
-
-static uint32_t slots_per_buffer(const struct pager *pager, uint32_t slots)
-{
-    uint64_t limit = gpu_device_caps(pager->device)->max_buffer_bytes;
-    uint64_t gib = (uint64_t)1 << 30;
-    uint64_t fit = (limit < gib ? limit : gib) / pager->slot_bytes;
-    return (uint32_t)(fit < slots ? fit : slots);
-}
-
-static enum sluice_status create_buffers(struct pager *pager, enum gpu_memory memory, uint32_t slots,
-                                         uint32_t per_buffer, const char *label, struct gpu_buffer ***buffers,
-                                         uint32_t *count)
-{
-    *count = (slots + per_buffer - 1) / per_buffer;
-    *buffers = mem_alloc(*count, sizeof **buffers);
-    if (!*buffers)
-        return SLUICE_ERR_MEMORY;
-    for (uint32_t i = 0; i < *count; i++) {
-        uint32_t here = slots - i * per_buffer < per_buffer ? slots - i * per_buffer : per_buffer;
-        enum sluice_status status =
-            gpu_buffer_create(pager->device, memory, here * pager->slot_bytes, label, &(*buffers)[i]);
-        if (status < 0)
-            return status;
-    }
-    return SLUICE_OK;
-}
-
-static void destroy_buffers(struct gpu_buffer **buffers, uint32_t count)
-{
-    for (uint32_t i = 0; buffers && i < count; i++)
-        gpu_buffer_destroy(buffers[i]);
-    mem_free(buffers);
-}
-
-// Imports the host slots buffer by buffer; if the driver refuses one, none is used.
-static enum sluice_status import_host(struct pager *pager)
-{
-    uint32_t per_buffer = pager->host_slots_per_buffer, slots = pager->options.host_slots;
-    pager->host_buffers = mem_alloc(pager->host_buffer_count, sizeof *pager->host_buffers);
-    if (!pager->host_buffers)
-        return SLUICE_ERR_MEMORY;
-    for (uint32_t i = 0; i < pager->host_buffer_count; i++) {
-        uint32_t here = slots - i * per_buffer < per_buffer ? slots - i * per_buffer : per_buffer;
-        uint8_t *at = pager->host + (uint64_t)i * per_buffer * pager->slot_bytes;
-        enum sluice_status status = gpu_buffer_import(pager->device, GPU_MEMORY_UPLOAD, at,
-                                                      here * pager->slot_bytes, "host expert slots", &pager->host_buffers[i]);
-        if (status < 0) {
-            destroy_buffers(pager->host_buffers, i);
-            pager->host_buffers = NULL;
-            return status;
-        }
-    }
-    return SLUICE_OK;
-}
-
-static enum sluice_status create_host_slots(struct pager *pager)
-{
-    uint64_t bytes = pager->options.host_slots * pager->slot_bytes;
-    // Anonymous and private: the only kind of memory that every driver imports.
-    void *host = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (host == MAP_FAILED)
-        return error_set(SLUICE_ERR_MEMORY, "cannot map %llu bytes for host expert slots; lower --ram",
-                         (unsigned long long)bytes);
-    pager->host = host;
-    madvise(host, bytes, MADV_HUGEPAGE); // fewer segments per read
-    madvise(host, bytes, MADV_DONTFORK); // a fork would make the device's copy-on-write pages diverge
-    pager->host_slots_per_buffer = slots_per_buffer(pager, pager->options.host_slots);
-    pager->host_buffer_count =
-        (pager->options.host_slots + pager->host_slots_per_buffer - 1) / pager->host_slots_per_buffer;
-    if (gpu_device_caps(pager->device)->can_import) {
-        enum sluice_status status = import_host(pager);
-        if (status != SLUICE_ERR_UNSUPPORTED)
-            return status;
-    }
-    log_message(LOG_NOTE, "host memory cannot be imported by this driver: experts are copied once more on their way");
-    return create_buffers(pager, GPU_MEMORY_UPLOAD, pager->options.host_slots, pager->host_slots_per_buffer,
-                          "expert staging", &pager->staging, &pager->host_buffer_count);
-}
 
 static enum sluice_status create_loader(struct pager *pager)
 {
+    uint32_t slots = (uint32_t)(pager->memory_bytes / pager->slot_bytes);
     struct loader_options options = {
         .reader = {.kind = pager->options.io,
                    .depth = READ_DEPTH,
-                   .region = pager->host,
-                   .region_bytes = pager->options.host_slots * pager->slot_bytes,
+                   .region = pager->memory,
+                   .region_bytes = pager->memory_bytes,
                    .region_unit_bytes = pager->slot_bytes,
                    .faults = pager->options.faults},
-        .capacity = pager->options.host_slots < REQUESTS_MAX ? pager->options.host_slots : REQUESTS_MAX,
+        .capacity = slots < REQUESTS_MAX ? slots : REQUESTS_MAX,
         .skip_checksums = pager->options.skip_checksums,
     };
     return loader_create(pager->container, &options, &pager->loader);
@@ -154,17 +80,11 @@ enum sluice_status pager_create(struct gpu_device *device, const struct containe
     pager->container = container;
     pager->options = *options;
     pager->slot_bytes = pager_slot_bytes(container);
-    CHECK(pager->slot_bytes > 0 && options->device_slots > 0 && options->host_slots > 0);
-    pager->slots_per_slab = slots_per_buffer(pager, options->device_slots);
-    if (pager->slots_per_slab == 0) {
-        status = error_set(SLUICE_ERR_BUDGET, "one expert (%llu bytes) exceeds the device's largest buffer",
-                           (unsigned long long)pager->slot_bytes);
-        goto fail;
-    }
-    TRY(create_buffers(pager, GPU_MEMORY_DEVICE, options->device_slots, pager->slots_per_slab, "expert slots",
-                       &pager->slabs, &pager->slab_count));
-    TRY(create_host_slots(pager));
-    TRY(create_loader(pager));
+    pager->unified = options->host_slots == 0;
+    CHECK(pager->slot_bytes > 0 && options->device_slots > 0 && !(pager->unified && options->host_cache));
+    TRY(pager_memory_map(pager));
+    TRY(create_loader(pager)); // first: what the reader has registered does not move any more once it is imported
+    TRY(pager_buffers_create(pager));
     TRY(create_residency(pager));
     TRY(create_sweeps(pager));
     *out = pager;
@@ -180,11 +100,7 @@ void pager_destroy(struct pager *pager)
         return;
     loader_destroy(pager->loader);
     residency_destroy(pager->residency);
-    destroy_buffers(pager->slabs, pager->slab_count);
-    destroy_buffers(pager->host_buffers, pager->host_buffer_count);
-    destroy_buffers(pager->staging, pager->host_buffer_count);
-    if (pager->host)
-        munmap(pager->host, pager->options.host_slots * pager->slot_bytes);
+    pager_memory_finish(pager);
     for (int i = 0; i < 2; i++) {
         mem_free(pager->sweeps[i].items);
         mem_free(pager->sweeps[i].order);
@@ -243,8 +159,7 @@ void pager_shrink(struct pager *pager, uint32_t slots)
     CHECK(slots > 0 && slots <= pager->options.device_slots && slots % pager->slots_per_slab == 0);
     residency_shrink(pager->residency, slots);
     pager->options.device_slots = slots;
-    while (pager->slab_count > slots / pager->slots_per_slab)
-        gpu_buffer_destroy(pager->slabs[--pager->slab_count]);
+    pager_memory_shrink(pager, slots);
 }
 
 struct pager_statistics pager_statistics(const struct pager *pager)

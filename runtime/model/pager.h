@@ -1,18 +1,26 @@
-// Brings routed experts to the device: joins the residency decisions and the drive reads of offload/ to transfers.
+// Brings routed experts to the device: joins the residency decisions and the drive reads of offload/ to the device.
 //
 // A *sweep* asks for a set of experts of one layer. Reads for the missing ones are submitted at once, as far as
 // slots allow; experts are handed out when their weights will be in a device slot by the time the command they were
 // handed out for runs.
 //
-//   drive --read--> host slot --copy (in the command)--> device slot --> kernels of the same command
+//   separate places   drive --read--> host slot --copy (in the command)--> device slot --> kernels of the same command
+//   one pool          drive --read--> slot --> kernels of the command
 //
 // Behind a sweep the next layer's can be *read ahead*: as soon as all experts of the first are requested, those of the
 // second follow, so that the drive has work while the device computes and the router's choice is not known.
 //
-// Host slots are anonymous memory: registered with the reader, and imported into the device where the driver can;
-// elsewhere a memcpy into an upload buffer stands in between. All commands run on one queue in order, so a device slot
-// may be overwritten by a copy recorded after its last reader; only host slots are waited for, before a read overwrites
-// one. Reads and checksums have a thread of their own (loader.h); the pager is called from one thread.
+// What the drive reads to is anonymous memory, registered with the reader. With separate places it is the host slots,
+// imported into the device for copies where the driver can; elsewhere a memcpy into an upload buffer stands in between.
+// All commands run on one queue in order, so a device slot may be overwritten by a copy recorded after its last reader;
+// only host slots are waited for, before a read overwrites one.
+//
+// On a device that shares memory with the host, such a copy would move an expert from main memory to main memory. There
+// all slots are one pool: that memory, imported so that kernels read it where it is. A read waits until the commands
+// that use its slot are complete. On a card with memory of its own the kernels would read every expert over the bus,
+// and again for each token that uses it, at a fraction of the rate of the card's memory: there places are separate.
+//
+// Reads and checksums have a thread of their own (loader.h); the pager is called from one thread.
 #ifndef SLUICE_MODEL_PAGER_H
 #define SLUICE_MODEL_PAGER_H
 
@@ -26,16 +34,21 @@ struct pager;
 
 struct pager_options {
     uint32_t device_slots; // >= 1
-    uint32_t host_slots;   // >= 1
-    bool host_cache;       // host slots keep experts as a second cache
+    uint32_t host_slots;   // 0: one pool, of device_slots
+    bool host_cache;       // host slots keep experts as a second cache; not in one pool
     enum reader_kind io;
     bool skip_checksums;
     const struct reader_faults *faults; // tests; NULL: none
 };
 
-// Device and host bytes that pager_create allocates for these options.
+// Device and host bytes that pager_create allocates per slot.
 uint64_t pager_slot_bytes(const struct container *container);
 
+// Whether the driver says that its kernels can use a pool of this container's slots.
+bool pager_can_unify(const struct gpu_device *device, const struct container *container);
+
+// SLUICE_ERR_UNSUPPORTED: the driver refuses the pool when it comes to it, and separate places may work; or the reader
+// refuses options.io, and they will not. Others: as loader_create, gpu_buffer_create.
 enum sluice_status pager_create(struct gpu_device *device, const struct container *container,
                                 const struct pager_options *options, struct pager **pager);
 void pager_destroy(struct pager *pager); // waits for reads in flight; NULL is allowed
@@ -79,7 +92,8 @@ enum sluice_status pager_sweep_next(struct pager *pager, struct gpu_command *cmd
 // are recorded later.
 void pager_sweep_recorded(struct pager *pager);
 
-// The command that copies were recorded into was submitted, or given up: then its experts are not on the device.
+// The command that the places were handed out for was submitted, or given up: then what it should have copied is not on
+// the device.
 void pager_submitted(struct pager *pager);
 void pager_cancelled(struct pager *pager);
 

@@ -11,7 +11,7 @@ enum {
 };
 
 //   NONE       not acquired
-//   STALLED    acquired; its host slot is not free yet
+//   STALLED    acquired; the slot that it is to be read to is not free yet
 //   READING, LOADED
 //   RESIDENT   was on the device already
 //   HANDED_OUT its kernels are being recorded
@@ -58,12 +58,16 @@ struct pager {
     struct pager_options options;
     uint64_t slot_bytes;
 
+    bool unified;          // one pool: `slabs` are parts of `memory`, nothing is copied
+    uint8_t *memory;       // what the drive reads to: [device_slots in one pool, else host_slots][slot_bytes], mmap
+    uint64_t memory_bytes; // of it
+
     uint32_t slots_per_slab, slab_count;
     struct gpu_buffer **slabs; // [slab_count] device slots, owned
 
-    uint8_t *host; // [host_slots][slot_bytes], mmap
+    // Only with separate places.
     uint32_t host_slots_per_buffer, host_buffer_count;
-    struct gpu_buffer **host_buffers; // imported parts of `host`, or NULL: no import
+    struct gpu_buffer **host_buffers; // imported parts of `memory`, or NULL: no import
     struct gpu_buffer **staging;      // upload buffers of the same division, if there is no import
     bool *is_staged;                  // [host_slots] the content is in the upload buffer already, owned; if staging
 
@@ -83,5 +87,18 @@ struct pager {
     bool unsubmitted; // experts were handed out for a command that is not submitted yet
     uint64_t wasted;  // reads of experts that no token selected
 };
+
+// pager_memory.c: the memory of the slots, and the buffers over it. What was made before a failure is released by
+// pager_memory_finish. Errors: SLUICE_ERR_MEMORY, SLUICE_ERR_DEVICE_MEMORY; SLUICE_ERR_UNSUPPORTED (the driver refuses
+// to use the pool); SLUICE_ERR_BUDGET (an expert exceeds the device's largest buffer).
+enum sluice_status pager_memory_map(struct pager *pager);
+enum sluice_status pager_buffers_create(struct pager *pager);
+void pager_memory_finish(struct pager *pager);
+
+// Gives back what lies behind the first `slots` device slots, whole slabs. Nothing is in flight.
+void pager_memory_shrink(struct pager *pager, uint32_t slots);
+
+// pager_copy.c, for separate places: records the copy of `key`, which lies in the item's host slot, to its device slot.
+void pager_record_copy(struct pager *pager, struct gpu_command *cmd, uint32_t key, const struct item *item);
 
 #endif

@@ -20,11 +20,6 @@ static uint32_t expert_key(const struct sweep *sweep, uint32_t expert)
     return (uint32_t)sweep->shape->expert_first + expert;
 }
 
-static uint8_t *host_slot(const struct pager *pager, uint32_t slot)
-{
-    return pager->host + slot * pager->slot_bytes;
-}
-
 // --- requests -------------------------------------------------------------------------------------------------------
 
 static void start_read(struct pager *pager, struct sweep *sweep, uint32_t expert)
@@ -33,18 +28,26 @@ static void start_read(struct pager *pager, struct sweep *sweep, uint32_t expert
     struct loader_request request = {
         .layer = sweep->layer,
         .expert = expert,
-        .destination = host_slot(pager, item->ticket.host_slot),
+        .destination =
+            pager->memory + (pager->unified ? item->ticket.device_slot : item->ticket.host_slot) * pager->slot_bytes,
         .tag = (uint64_t)(sweep - pager->sweeps) << 32 | expert,
     };
-    pager->is_staged[item->ticket.host_slot] = false;
+    if (!pager->unified)
+        pager->is_staged[item->ticket.host_slot] = false;
     pager->batch[pager->batch_count++] = request;
     item->state = ITEM_READING;
 }
 
-// Whether the copy out of the host slot has run, so that a read may overwrite it.
-static bool host_slot_is_free(struct pager *pager, const struct item *item)
+// When a read may overwrite what is in its slot: once the copy out of the host slot has run, or the last kernel that
+// reads the pool's slot.
+static uint64_t free_tick(const struct pager *pager, const struct item *item)
 {
-    return item->ticket.host_copy_tick <= gpu_tick_done(pager->device);
+    return pager->unified ? item->ticket.device_reader_tick : item->ticket.host_copy_tick;
+}
+
+static bool slot_is_free(struct pager *pager, const struct item *item)
+{
+    return free_tick(pager, item) <= gpu_tick_done(pager->device);
 }
 
 // Acquires one expert. False if it has to wait.
@@ -66,7 +69,7 @@ static bool request(struct pager *pager, struct sweep *sweep, uint32_t expert)
     case RESIDENCY_MISS:
         item->from_drive = true;
         sweep->reading++;
-        if (host_slot_is_free(pager, item)) {
+        if (slot_is_free(pager, item)) {
             start_read(pager, sweep, expert);
             return true;
         }
@@ -85,7 +88,7 @@ static bool request(struct pager *pager, struct sweep *sweep, uint32_t expert)
 
 static void resume_stalled(struct pager *pager)
 {
-    if (!pager->stalled || !host_slot_is_free(pager, &pager->stalled->items[pager->stalled_expert]))
+    if (!pager->stalled || !slot_is_free(pager, &pager->stalled->items[pager->stalled_expert]))
         return;
     start_read(pager, pager->stalled, pager->stalled_expert);
     pager->stalled = NULL;
@@ -133,7 +136,9 @@ static void give_up(struct pager *pager, struct sweep *sweep, uint32_t expert, b
         pager->wasted += read_ahead && item->from_drive;
         residency_release(pager->residency, key, 0);
         break;
-    case ITEM_RESIDENT:
+    case ITEM_RESIDENT: // nothing of this sweep has read it
+        residency_release(pager->residency, key, 0);
+        break;
     case ITEM_HANDED_OUT:
         residency_release(pager->residency, key, gpu_tick_last(pager->device) + 1);
         break;
@@ -270,46 +275,6 @@ void pager_sweep_end(struct pager *pager)
 
 // --- handing out ----------------------------------------------------------------------------------------------------
 
-static struct gpu_range slot_range(struct gpu_buffer *const *buffers, uint32_t per_buffer, uint64_t slot_bytes,
-                                   uint32_t slot, uint64_t bytes)
-{
-    return gpu_range_make(buffers[slot / per_buffer], slot % per_buffer * slot_bytes, bytes);
-}
-
-static struct gpu_range host_range(struct pager *pager, uint32_t slot, uint64_t bytes)
-{
-    struct gpu_buffer **buffers = pager->host_buffers ? pager->host_buffers : pager->staging;
-    return slot_range(buffers, pager->host_slots_per_buffer, pager->slot_bytes, slot, bytes);
-}
-
-// What was in the device slot goes to the host cache first.
-static void record_demotion(struct pager *pager, struct gpu_command *cmd, const struct residency_ticket *ticket)
-{
-    uint32_t slot = ticket->demotion_slot;
-    gpu_copy(cmd,
-             slot_range(pager->slabs, pager->slots_per_slab, pager->slot_bytes, ticket->device_slot, pager->slot_bytes),
-             host_range(pager, slot, pager->slot_bytes));
-    pager->is_staged[slot] = true;
-    pager->demoted_keys[pager->demoted_count++] = ticket->evicted_expert;
-}
-
-static void record_copy(struct pager *pager, struct gpu_command *cmd, uint32_t key, const struct item *item)
-{
-    uint64_t bytes = sweep_now(pager)->shape->record_bytes;
-    uint32_t from_slot = item->ticket.host_slot;
-    if (item->ticket.demotion_slot != RESIDENCY_NONE)
-        record_demotion(pager, cmd, &item->ticket);
-    struct gpu_range from = host_range(pager, from_slot, bytes);
-    if (pager->staging && !pager->is_staged[from_slot])
-        memcpy((uint8_t *)gpu_buffer_map(from.buffer) + from.offset, host_slot(pager, from_slot), bytes);
-    pager->is_staged[from_slot] = true;
-    gpu_copy(cmd, from,
-             slot_range(pager->slabs, pager->slots_per_slab, pager->slot_bytes, item->ticket.device_slot, bytes));
-    pager->unsubmitted_keys[pager->unsubmitted_count++] = key;
-    // The tick of the submission to come: commands run in order, so it is the next one.
-    residency_copy_recorded(pager->residency, key, gpu_tick_last(pager->device) + 1);
-}
-
 static bool is_ready(const struct item *item)
 {
     return item->state == ITEM_LOADED || item->state == ITEM_RESIDENT;
@@ -337,8 +302,8 @@ static uint32_t hand_out(struct pager *pager, struct gpu_command *cmd, struct pa
         uint32_t expert = sweep->order[i];
         struct item *item = &sweep->items[expert];
         if (is_ready(item)) {
-            if (item->state == ITEM_LOADED)
-                record_copy(pager, cmd, expert_key(sweep, expert), item);
+            if (item->state == ITEM_LOADED && !pager->unified)
+                pager_record_copy(pager, cmd, expert_key(sweep, expert), item);
             item->state = ITEM_HANDED_OUT;
             uint32_t slot = item->ticket.device_slot;
             places[count++] = (struct pager_place){i, slot / pager->slots_per_slab, slot % pager->slots_per_slab};
@@ -354,11 +319,11 @@ static uint32_t hand_out(struct pager *pager, struct gpu_command *cmd, struct pa
     return count;
 }
 
-// For the copy out of the host slot that the next read needs.
+// For the slot that the next read needs.
 static enum sluice_status wait_for_slot(struct pager *pager)
 {
     CHECK(pager->stalled); // everything handed out has been submitted: otherwise a slot would be free
-    return gpu_wait(pager->device, pager->stalled->items[pager->stalled_expert].ticket.host_copy_tick);
+    return gpu_wait(pager->device, free_tick(pager, &pager->stalled->items[pager->stalled_expert]));
 }
 
 // For how many reads to wait: as many as are missing, if there is nothing to do when the first of them arrives.
@@ -417,6 +382,7 @@ void pager_sweep_recorded(struct pager *pager)
             continue;
         residency_release(pager->residency, expert_key(sweep, sweep->order[i]), gpu_tick_last(pager->device) + 1);
         item->state = ITEM_DONE;
+        pager->unsubmitted = true; // also if what handed it out was submitted meanwhile
     }
 }
 
@@ -432,6 +398,7 @@ void pager_cancelled(struct pager *pager)
         residency_copy_lost(pager->residency, pager->unsubmitted_keys[i]);
     for (uint32_t i = 0; i < pager->demoted_count; i++)
         residency_demotion_lost(pager->residency, pager->demoted_keys[i]);
+    residency_readers_lost(pager->residency, gpu_tick_last(pager->device));
     pager_submitted(pager);
 }
 

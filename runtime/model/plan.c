@@ -34,6 +34,7 @@ struct limits {
     uint64_t host_bytes;               // the same less the margin
     uint64_t resident_bytes;           // what the process takes already
     bool shared;                       // device memory is main memory
+    bool unified;                      // experts have one pool
 };
 
 // --- sizes ----------------------------------------------------------------------------------------------------------
@@ -200,6 +201,21 @@ static struct limits find_limits(const struct sluice_engine *e)
     };
 }
 
+// One pool of experts or separate places.
+static enum sluice_status choose_places(const struct sluice_engine *e, struct limits *l)
+{
+    const char *device = gpu_device_caps(e->device)->device_name;
+    bool possible = pager_can_unify(e->device, e->container) && !e->pool_refused;
+    l->unified = l->shared && possible && e->options.expert_pool != SLUICE_EXPERT_POOL_SEPARATE;
+    if (l->unified || e->options.expert_pool != SLUICE_EXPERT_POOL_UNIFIED)
+        return SLUICE_OK;
+    if (!l->shared)
+        return error_set(SLUICE_ERR_ARGUMENT, "--expert-pool unified: %s has memory of its own; choose auto", device);
+    return error_set(SLUICE_ERR_UNSUPPORTED,
+                     "--expert-pool unified: the driver of %s cannot let kernels use imported host memory; choose auto",
+                     device);
+}
+
 static uint64_t subtract(uint64_t a, uint64_t b)
 {
     return a > b ? a - b : 0;
@@ -236,6 +252,16 @@ static enum sluice_status choose_slots(const struct sluice_engine *e, struct bud
     return fit >= least ? SLUICE_OK : budget_check_units(vram, "expert slots", slot_bytes, least, least, 1);
 }
 
+// In one pool: the slots that --ram adds to those of --vram.
+static void add_ram_slots(const struct sluice_engine *e, struct budget *vram, struct memory_plan *plan)
+{
+    uint64_t slots = e->options.ram_bytes / pager_slot_bytes(e->container);
+    uint64_t missing = container_expert_count(e->container) - plan->pager.device_slots;
+    plan->ram_slots = (uint32_t)(slots < missing ? slots : missing);
+    plan->pager.device_slots += plan->ram_slots;
+    vram->limit_bytes += e->options.ram_bytes < UINT64_MAX - vram->limit_bytes ? e->options.ram_bytes : 0;
+}
+
 static void report_items(const struct budget *b, struct sluice_plan_place *place)
 {
     *place = (struct sluice_plan_place){.limit_bytes = b->limit_bytes, .used_bytes = budget_used_bytes(b)};
@@ -266,7 +292,10 @@ static enum sluice_status plan_device(const struct sluice_engine *e, const struc
     TRY(budget_check(&vram));
     if (e->config.moe_count) {
         TRY(choose_slots(e, &vram, &plan->pager.device_slots));
-        budget_add(&vram, "device slots", plan->pager.device_slots * pager_slot_bytes(e->container));
+        if (l->unified)
+            add_ram_slots(e, &vram, plan);
+        budget_add(&vram, l->unified ? "expert pool" : "device slots",
+                   plan->pager.device_slots * pager_slot_bytes(e->container));
     }
     report_items(&vram, &plan->report.device);
 fail:
@@ -275,7 +304,8 @@ fail:
 
 // --- main memory ----------------------------------------------------------------------------------------------------
 
-// Slots in main memory: as --ram says; else all that fits on a card with memory of its own, and staging elsewhere.
+// Slots in main memory, if they are separate: as --ram says; else all that fits on a card with memory of its own, and
+// staging elsewhere.
 static enum sluice_status choose_host_slots(const struct sluice_engine *e, const struct limits *l,
                                             const struct sizes *s, struct pager_options *pager)
 {
@@ -315,8 +345,9 @@ static void plan_host(const struct sluice_engine *e, const struct limits *l, con
 
 // What is planned in main memory must be there: nobody shall be killed for lack of it, or swap.
 static enum sluice_status check_host(const struct sluice_engine *e, const struct limits *l, const struct budget *ram,
-                                     const struct sluice_plan_place *device)
+                                     const struct memory_plan *plan)
 {
+    const struct sluice_plan_place *device = &plan->report.device;
     struct budget all = *ram;
     char advice[96] = "";
     if (l->available_bytes == UINT64_MAX)
@@ -326,16 +357,19 @@ static enum sluice_status check_host(const struct sluice_engine *e, const struct
     if (l->shared)
         budget_add(&all, "VRAM", device->used_bytes);
     uint64_t used = budget_used_bytes(&all), over = used > all.limit_bytes ? used - all.limit_bytes : 0;
-    uint64_t slots = pager_slot_bytes(e->container) * e->config.top_k;
-    uint64_t device_least = 0, host = ram->items[0].bytes, reduced = 0;
+    uint64_t slot_bytes = pager_slot_bytes(e->container), slots = slot_bytes * e->config.top_k;
+    // What --vram and --ram hold now, and at least.
+    uint64_t pooled = plan->ram_slots * slot_bytes, in_vram = device->used_bytes - pooled, vram_least = 0, reduced = 0;
+    uint64_t in_ram = l->unified ? pooled : plan->pager.host_slots * slot_bytes;
+    uint64_t ram_least = l->unified ? 0 : HOST_SLOTS_MIN * host_slot_bytes(e);
     for (uint32_t i = 0; i + 1 < device->item_count; i++)
-        device_least += device->items[i].bytes;
-    if (l->shared && device_least + slots + over <= device->used_bytes)
-        reduced = (device->used_bytes - over) >> 20 << 20;
+        vram_least += device->items[i].bytes;
+    if (l->shared && vram_least + slots + over <= in_vram)
+        reduced = (in_vram - over) >> 20 << 20;
     if (reduced) {
         snprintf(advice, sizeof advice, "try --vram %" PRIu64 "M", reduced >> 20);
-    } else if (host > over + HOST_SLOTS_MIN * host_slot_bytes(e)) {
-        snprintf(advice, sizeof advice, "try --ram %" PRIu64 "M", (host - over) >> 20);
+    } else if (in_ram > over + ram_least) {
+        snprintf(advice, sizeof advice, "try --ram %" PRIu64 "M", (in_ram - over) >> 20);
     } else {
         snprintf(advice, sizeof advice, "close other programs, or choose a smaller --ctx");
     }
@@ -368,6 +402,8 @@ static enum sluice_status plan_passes(const struct sluice_engine *e, uint32_t pa
     struct sizes sizes = {.passes = passes};
     struct budget ram;
     memset(plan, 0, sizeof *plan);
+    if (e->config.moe_count)
+        TRY(choose_places(e, &limits));
     TRY(plan_sizes(e, &limits, &sizes));
     plan->limits = sizes.limits;
     if (e->config.moe_count) {
@@ -376,17 +412,19 @@ static enum sluice_status plan_passes(const struct sluice_engine *e, uint32_t pa
             .skip_checksums = e->options.skip_checksums,
             .faults = e->hooks.faults,
         };
-        TRY(choose_host_slots(e, &limits, &sizes, &plan->pager));
+        if (!limits.unified)
+            TRY(choose_host_slots(e, &limits, &sizes, &plan->pager));
     }
     plan_host(e, &limits, &sizes, &plan->pager, &ram);
-    TRY(plan_device(e, &limits, &sizes, budget_used_bytes(&ram), plan));
-    TRY(check_host(e, &limits, &ram, &plan->report.device));
+    TRY(plan_device(e, &limits, &sizes, budget_used_bytes(&ram) + (limits.unified ? e->options.ram_bytes : 0), plan));
+    TRY(check_host(e, &limits, &ram, plan));
     report_items(&ram, &plan->report.host);
     plan->report.shared = limits.shared;
     plan->report.available_bytes = limits.available_bytes;
     plan->report.slots_device = plan->pager.device_slots;
     plan->report.slots_host = plan->pager.host_slots;
     plan->report.host_cache = plan->pager.host_cache;
+    plan->report.unified = limits.unified;
     plan->report.experts_total = (uint32_t)container_expert_count(e->container);
     plan->report.expert_bytes = (uint32_t)pager_slot_bytes(e->container);
     plan->report.sessions = e->options.sessions;

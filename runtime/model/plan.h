@@ -3,8 +3,10 @@
 //
 // Budgets. Device: options.vram_bytes, or what the driver reports as free less a sixteenth. Main memory: what the
 // system and the control group leave (memory_available.h) less an eighth; expert slots in it: options.ram_bytes, or all
-// of that on a card with memory of its own, or no more than streaming needs where device memory is main memory anyway
-// (integrated and software devices). There both places must fit into what is available together.
+// of that on a card with memory of its own. Where device memory is main memory (integrated and software devices) both
+// must fit into what is available together; experts have one pool there (pager.h), in the device's budget, to which
+// options.ram_bytes adds. Where the driver cannot do that, host slots take no more than streaming needs unless
+// options.ram_bytes asks for more.
 #ifndef SLUICE_MODEL_PLAN_H
 #define SLUICE_MODEL_PLAN_H
 
@@ -17,11 +19,13 @@ struct sluice_engine;
 struct memory_plan {
     struct scratch_limits limits;
     struct pager_options pager; // zero if the model has no experts
+    uint32_t ram_slots;         // of a unified pool: how many of its slots options.ram_bytes holds
     struct sluice_plan report;
 };
 
 // Needs the engine's options, hooks, container, config, model and device; the trunk is not read. Errors:
-// SLUICE_ERR_BUDGET (the message names the nearest that is possible), SLUICE_ERR_ARGUMENT (--slots below top-k),
+// SLUICE_ERR_BUDGET (the message names the nearest that is possible), SLUICE_ERR_ARGUMENT (--slots below top-k, or a
+// unified pool on a card with memory of its own), SLUICE_ERR_UNSUPPORTED (a unified pool that the driver cannot do),
 // SLUICE_ERR_FORMAT (a tensor is missing).
 enum sluice_status plan_memory(const struct sluice_engine *engine, struct memory_plan *plan);
 

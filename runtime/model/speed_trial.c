@@ -187,7 +187,7 @@ static enum sluice_status measure_copy(struct trial *t, double *seconds)
     double values[RUNS];
     uint64_t bytes = pager_slot_bytes(t->engine->container);
     *seconds = 0;
-    if (bytes == 0)
+    if (bytes == 0 || pager_statistics(t->engine->pager).host_bytes == 0) // no experts; one pool
         return SLUICE_OK;
     TRY(gpu_buffer_create(device, GPU_MEMORY_UPLOAD, bytes, "trial", &from));
     TRY(gpu_buffer_create(device, GPU_MEMORY_DEVICE, bytes, "trial", &to));
@@ -333,7 +333,9 @@ static struct sluice_options trial_options(const struct sluice_options *options,
     o.skip_checksums = true;
     o.timestamps = true;
     o.slots = layers * experts_max < plan->slots_device ? layers * experts_max : plan->slots_device;
-    o.ram_bytes = (uint64_t)plan->expert_bytes * TRIAL_HOST_SLOTS;
+    o.ram_bytes = plan->unified ? 0 : (uint64_t)plan->expert_bytes * TRIAL_HOST_SLOTS;
+    if (plan->unified && o.vram_bytes) // slots_device counts those of --ram
+        o.vram_bytes += options->ram_bytes;
     return o;
 }
 

@@ -16,7 +16,7 @@ cmp -s good.safetensors other.safetensors && fail "two models compute the same"
 # What does not go wrong: other budgets, and sessions that share their steps.
 ok logits good.sluice --ids ids.json -o more.safetensors --slots 48 --decode
 cmp good.safetensors more.safetensors || fail "another number of slots gives other logits"
-ok logits good.sluice --ids ids.json -o sessions.safetensors --slots 6 --ram 2M --greedy 12 --sessions 4
+ok logits good.sluice --ids ids.json -o sessions.safetensors --slots 6 --ram 2M --expert-pool separate --greedy 12 --sessions 4
 python3 - sessions.safetensors <<'CHECK' || fail "sessions answer otherwise together than alone"
 import json, struct, sys
 data = open(sys.argv[1], "rb").read()

@@ -16,21 +16,27 @@ simulate() {
 
 # What the engine measures is what the simulator says. With a RAM tier of this size what is kept of the prompt counts, which
 # is not simulated.
-for ram in 0 2M; do
+for places in 'separate 0' 'separate 2M' 'unified 0' 'unified 100K'; do
+    read -r pool ram <<<"$places"
     for routing in model recorded; do
-        options=(--slots 12 --routing $routing --trace trace --json)
+        options=(--slots 12 --routing $routing --trace trace --json --expert-pool $pool)
         [ $ram = 0 ] || options+=(--ram $ram)
         ok bench m.sluice --prompt 0 --gen 200 "${options[@]}"
-        simulate trace --slots 12 --ram $ram --csv
-        python3 - out sim <<'CHECK' || fail "engine and simulator differ: $ram of RAM, $routing"
+        sim_options=(--slots 12 --ram $ram --csv)
+        [ $pool = unified ] && sim_options+=(--unified)
+        simulate trace "${sim_options[@]}"
+        python3 - out sim <<'CHECK' || fail "engine and simulator differ: $places of RAM, $routing"
 import csv, json, sys
 bench = json.load(open(sys.argv[1]))
 rows = list(csv.DictReader(open(sys.argv[2])))
 used, slots = bench["decode"]["experts"], bench["slots"]
 uses = used["hits_device"] + used["hits_host"] + used["misses"]
 engine = rows[-1]
-assert engine["policy"] == "engine" and int(engine["device_slots"]) == slots["device"] == 12
-assert int(engine["ram_slots"]) in (0, slots["host"])
+assert engine["policy"] == "engine" and int(engine["device_slots"]) == 12
+if slots["unified"]:
+    assert slots["device"] == 12 + int(engine["ram_slots"]) and slots["host"] == 0
+else:
+    assert slots["device"] == 12 and int(engine["ram_slots"]) in (0, slots["host"])
 assert int(engine["uses"]) == uses == 200 * 4 * 2, (engine["uses"], uses)
 limit = 0.06 if slots["host"] == int(engine["ram_slots"]) else 0.04
 assert abs(float(engine["hit_device"]) - used["hits_device"] / uses) < limit, (engine, used)

@@ -64,21 +64,31 @@ static void test_bits_do_not_depend_on_slots_or_io(void **state)
         enum sluice_io io;
         uint64_t ram;
         bool decode;
-    } variants[] = {{96, SLUICE_IO_PREAD, 0, false},      {5, SLUICE_IO_URING, 0, false},
-                    {5, SLUICE_IO_PREAD, 0, false},       {17, SLUICE_IO_PREAD, 1 << 22, false},
-                    {40, SLUICE_IO_AUTO, 1 << 24, false}, {96, SLUICE_IO_PREAD, 0, true},
-                    {5, SLUICE_IO_PREAD, 0, true},        {31, SLUICE_IO_AUTO, 1 << 22, true}};
+        enum sluice_expert_pool pool;
+    } variants[] = {{96, SLUICE_IO_PREAD, 0, false, SLUICE_EXPERT_POOL_SEPARATE},
+                    {5, SLUICE_IO_URING, 0, false, SLUICE_EXPERT_POOL_SEPARATE},
+                    {5, SLUICE_IO_URING, 0, false, SLUICE_EXPERT_POOL_AUTO},
+                    {5, SLUICE_IO_PREAD, 0, false, SLUICE_EXPERT_POOL_AUTO},
+                    {17, SLUICE_IO_PREAD, 1 << 22, false, SLUICE_EXPERT_POOL_SEPARATE},
+                    {40, SLUICE_IO_AUTO, 1 << 24, false, SLUICE_EXPERT_POOL_AUTO},
+                    {96, SLUICE_IO_PREAD, 0, true, SLUICE_EXPERT_POOL_AUTO},
+                    {5, SLUICE_IO_PREAD, 0, true, SLUICE_EXPERT_POOL_AUTO},
+                    {5, SLUICE_IO_PREAD, 0, true, SLUICE_EXPERT_POOL_SEPARATE},
+                    {31, SLUICE_IO_AUTO, 1 << 22, true, SLUICE_EXPERT_POOL_SEPARATE}};
     for (int type = 0; type < 2; type++) {
         struct outcome first[2]; // prefill, decode
         bool have[2] = {false, false};
         for (size_t i = 0; i < sizeof variants / sizeof *variants; i++) {
             struct outcome_options options = {.decode = variants[i].decode, .greedy_count = GREEDY};
-            options.engine =
-                (struct sluice_options){.slots = variants[i].slots, .io = variants[i].io, .ram_bytes = variants[i].ram};
+            options.engine = (struct sluice_options){.slots = variants[i].slots,
+                                                     .io = variants[i].io,
+                                                     .ram_bytes = variants[i].ram,
+                                                     .expert_pool = variants[i].pool};
             struct outcome o;
             outcome_compute(container[type], ids, TOKENS, &options, &o);
             char what[64];
-            snprintf(what, sizeof what, "%u slots, io %d", variants[i].slots, (int)variants[i].io);
+            snprintf(what, sizeof what, "%u slots, io %d, pool %d", variants[i].slots, (int)variants[i].io,
+                     (int)variants[i].pool);
             if (have[options.decode]) {
                 require_same_bits(&first[options.decode], &o, what);
                 outcome_finish(&o);
@@ -224,7 +234,11 @@ static void test_two_and_four_sessions_answer_as_alone(void **state)
     (void)state;
     for (int type = 0; type < 2; type++) {
         struct sluice_engine *engine;
-        struct sluice_options open = {.context_tokens = 64, .sessions = 4, .slots = 20, .ram_bytes = 4 << 20};
+        struct sluice_options open = {.context_tokens = 64, .sessions = 4, .slots = 20};
+        if (type == 0) { // and one pool
+            open.expert_pool = SLUICE_EXPERT_POOL_SEPARATE;
+            open.ram_bytes = 4 << 20;
+        }
         struct sluice_session *sessions[4];
         int32_t alone[4][ANSWER], together[4][ANSWER];
         require_ok(sluice_open(container[type], &open, &engine));
@@ -254,8 +268,10 @@ static void test_impossible_requests(void **state)
                      SLUICE_ERR_ARGUMENT);
     assert_int_equal(sluice_open(container[0], &(struct sluice_options){.vram_bytes = 1 << 20}, &engine),
                      SLUICE_ERR_BUDGET);
-    assert_int_equal(sluice_open(container[0], &(struct sluice_options){.ram_bytes = 4096}, &engine),
-                     SLUICE_ERR_BUDGET);
+    assert_int_equal(
+        sluice_open(container[0],
+                    &(struct sluice_options){.ram_bytes = 4096, .expert_pool = SLUICE_EXPERT_POOL_SEPARATE}, &engine),
+        SLUICE_ERR_BUDGET);
     assert_int_equal(sluice_open("/nonexistent.sluice", &(struct sluice_options){0}, &engine), SLUICE_ERR_IO);
     assert_null(engine);
     require_ok(sluice_open(container[0], &(struct sluice_options){.context_tokens = 16}, &engine));

@@ -31,10 +31,12 @@ struct running {
     struct sluice_session *session;
 };
 
+static enum sluice_expert_pool pool; // of the engines to be opened
+
 static struct running start_hooked(const struct engine_hooks *hooks)
 {
     struct running r;
-    struct sluice_options open = {.context_tokens = 64, .slots = SLOTS};
+    struct sluice_options open = {.context_tokens = 64, .slots = SLOTS, .expert_pool = pool};
     require_ok(engine_open_hooked(container, &open, hooks, &r.engine));
     require_ok(sluice_session_create(r.engine, &r.session));
     return r;
@@ -260,12 +262,13 @@ static void test_every_buffer_of_open_can_fail(void **state)
 {
     (void)state;
     uint32_t failures = 0;
-    for (int import = 0; import < 2; import++) {
-        uint32_t opened = 0; // with import: one more that open can do without
-        for (uint32_t i = 1; opened <= (uint32_t)import; i++) {
-            struct engine_hooks hooks = {.no_import = !import, .fail_buffer_at = i};
+    for (int places = 0; places < 3; places++) { // without imports, with separate places, with one pool
+        uint32_t opened = 0;                     // with imports: one more that open can do without
+        for (uint32_t i = 1; opened <= (uint32_t)(places > 0); i++) {
+            struct engine_hooks hooks = {.no_import = places == 0, .fail_buffer_at = i};
             struct running r;
             struct sluice_options open = {.context_tokens = 64, .slots = SLOTS};
+            open.expert_pool = places == 1 ? SLUICE_EXPERT_POOL_SEPARATE : SLUICE_EXPERT_POOL_AUTO;
             enum sluice_status status = engine_open_hooked(container, &open, &hooks, &r.engine);
             if (status < 0) {
                 failures++;
@@ -310,14 +313,33 @@ static void test_every_allocation_while_running_can_fail(void **state)
     stop(&r);
 }
 
+static int use_separate_places(void **state)
+{
+    (void)state;
+    pool = SLUICE_EXPERT_POOL_SEPARATE;
+    return 0;
+}
+
+static int use_default_places(void **state)
+{
+    (void)state;
+    pool = SLUICE_EXPERT_POOL_AUTO;
+    return 0;
+}
+
 int main(void)
 {
+#define SEPARATE(test) cmocka_unit_test_setup_teardown(test, use_separate_places, use_default_places)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_overwritten_experts_are_noticed),
+        SEPARATE(test_overwritten_experts_are_noticed),
         cmocka_unit_test(test_cut_file_is_noticed),
-        cmocka_unit_test(test_replaced_file_goes_on_as_the_old_one),
+        SEPARATE(test_cut_file_is_noticed),
+        SEPARATE(test_replaced_file_goes_on_as_the_old_one),
         cmocka_unit_test(test_slow_drive),
+        SEPARATE(test_slow_drive),
         cmocka_unit_test(test_given_up_in_mid_sweep),
+        SEPARATE(test_given_up_in_mid_sweep),
         cmocka_unit_test(test_every_buffer_of_open_can_fail),
         cmocka_unit_test(test_every_allocation_while_running_can_fail),
     };

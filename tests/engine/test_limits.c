@@ -59,6 +59,7 @@ static void test_small_bindings(void **state)
             char what[64];
             snprintf(what, sizeof what, "bindings of %llu bytes", (unsigned long long)limits[type][i]);
             options.hooks.max_buffer_bytes = limits[type][i];
+            options.engine.expert_pool = ((size_t)type + i) % 2 ? SLUICE_EXPERT_POOL_SEPARATE : SLUICE_EXPERT_POOL_AUTO;
             outcome_compute(container[type], ids, TOKENS, &options, &parts);
             require_close(&whole, &parts, 2e-3, what); // attention merges its parts: other rounding
             assert_memory_equal(whole.greedy, parts.greedy, sizeof *whole.greedy * GREEDY);
@@ -73,7 +74,10 @@ static void test_without_imports(void **state)
 {
     (void)state;
     struct outcome imported, copied;
-    struct outcome_options options = {.greedy_count = GREEDY, .engine.slots = 7, .engine.ram_bytes = 4 << 20};
+    struct outcome_options options = {.greedy_count = GREEDY,
+                                      .engine.slots = 7,
+                                      .engine.ram_bytes = 4 << 20,
+                                      .engine.expert_pool = SLUICE_EXPERT_POOL_SEPARATE};
     outcome_compute(container[0], ids, TOKENS, &options, &imported);
     options.hooks.no_import = true;
     outcome_compute(container[0], ids, TOKENS, &options, &copied);
@@ -92,6 +96,7 @@ static void test_without_imports(void **state)
     outcome_finish(&copied);
     options.engine.ram_bytes = 0;
     options.engine.slots = 96;
+    options.engine.expert_pool = SLUICE_EXPERT_POOL_AUTO;
     outcome_compute(container[1], ids, DECODED, &options, &copied);
     assert_memory_equal(imported.logits, copied.logits, (size_t)DECODED * imported.vocab * sizeof(float));
     outcome_finish(&imported);
@@ -108,10 +113,13 @@ static void test_stuttering_drive(void **state)
         struct outcome_options options = {.greedy_count = GREEDY, .engine.slots = 9, .engine.io = (enum sluice_io)io};
         outcome_compute(container[0], ids, 40, &options, &good);
         options.hooks.faults = &faults;
-        outcome_compute(container[0], ids, 40, &options, &bad);
-        assert_memory_equal(good.logits, bad.logits, 40u * good.vocab * sizeof(float));
+        for (int pool = SLUICE_EXPERT_POOL_AUTO; pool <= SLUICE_EXPERT_POOL_SEPARATE; pool++) {
+            options.engine.expert_pool = (enum sluice_expert_pool)pool;
+            outcome_compute(container[0], ids, 40, &options, &bad);
+            assert_memory_equal(good.logits, bad.logits, 40u * good.vocab * sizeof(float));
+            outcome_finish(&bad);
+        }
         outcome_finish(&good);
-        outcome_finish(&bad);
     }
 }
 
@@ -124,6 +132,7 @@ static void test_broken_drive(void **state)
             struct reader_faults faults = {.error_at = at, .error_count = 150, .error = EIO};
             struct engine_hooks hooks = {.faults = &faults};
             struct sluice_options open = {.context_tokens = 64, .slots = 9, .io = (enum sluice_io)io};
+            open.expert_pool = at % 2 ? SLUICE_EXPERT_POOL_AUTO : SLUICE_EXPERT_POOL_SEPARATE;
             struct sluice_engine *engine;
             struct sluice_session *session;
             require_ok(engine_open_hooked(container[0], &open, &hooks, &engine));

@@ -47,6 +47,28 @@ static void require_sum(const struct sluice_plan_place *place)
     assert_true(place->used_bytes <= place->limit_bytes);
 }
 
+// The number of the buffer, from 1, that holds the first of the pool's slots; 0: this driver has no pools.
+static uint32_t first_pool_buffer(void)
+{
+    struct sluice_options options = {.cache_folder = fixture_cache()};
+    struct sluice_engine *engine;
+    require_ok(sluice_open(container, &options, &engine)); // calibrated from now on
+    struct sluice_stats stats;
+    sluice_stats(engine, &stats);
+    sluice_close(engine);
+    if (!stats.unified)
+        return 0;
+    options.expert_pool = SLUICE_EXPERT_POOL_UNIFIED;
+    for (uint32_t i = 1;; i++) {
+        enum sluice_status status =
+            engine_open_hooked(container, &options, &(struct engine_hooks){.fail_buffer_at = i}, &engine);
+        assert_true(status < 0);
+        if (status == SLUICE_ERR_UNSUPPORTED)
+            return i;
+        assert_int_equal(status, SLUICE_ERR_DEVICE_MEMORY);
+    }
+}
+
 // If this fails, `sluice plan` promises less device memory than a run takes, and a card that just fits does not.
 static void test_nothing_unplanned(void **state)
 {
@@ -61,6 +83,16 @@ static void test_nothing_unplanned(void **state)
         {.options = {.context_tokens = 700, .slots = 9, .activations = SLUICE_ACTIVATIONS_F32},
          .hooks = {.max_buffer_bytes = 400 << 10}},
         {.options = {.ram_bytes = 3 << 20}, .hooks = {.no_import = true}},
+        {.options = {.expert_pool = SLUICE_EXPERT_POOL_SEPARATE}},
+        {.options = {.context_tokens = 100,
+                     .ram_bytes = 4 << 20,
+                     .vram_bytes = 10 << 20,
+                     .expert_pool = SLUICE_EXPERT_POOL_SEPARATE}},
+        {.options = {.context_tokens = 700, .slots = 9, .expert_pool = SLUICE_EXPERT_POOL_SEPARATE},
+         .hooks = {.max_buffer_bytes = 400 << 10}},
+        // The driver refuses one pool when it comes to it.
+        {.options = {.ram_bytes = 3 << 20, .slots = 7, .expert_pool = SLUICE_EXPERT_POOL_SEPARATE},
+         .hooks = {.fail_buffer_at = first_pool_buffer()}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct sluice_plan plan;
@@ -68,8 +100,12 @@ static void test_nothing_unplanned(void **state)
         struct sluice_session *session;
         struct sluice_stats stats;
         int32_t ids[40] = {1, 2, 3};
-        require_ok(engine_plan_hooked(container, &cases[i].options, &cases[i].hooks, &plan));
-        require_ok(engine_open_hooked(container, &cases[i].options, &cases[i].hooks, &engine));
+        struct sluice_options open = cases[i].options;
+        open.cache_folder = fixture_cache();
+        require_ok(engine_plan_hooked(container, &open, &cases[i].hooks, &plan));
+        if (cases[i].hooks.fail_buffer_at)
+            open.expert_pool = SLUICE_EXPERT_POOL_AUTO;
+        require_ok(engine_open_hooked(container, &open, &cases[i].hooks, &engine));
         require_ok(sluice_session_create(engine, &session));
         require_ok(sluice_prefill(session, ids, 40, NULL));
         require_ok(sluice_decode(engine, &session, ids, 1, NULL));
@@ -79,7 +115,10 @@ static void test_nothing_unplanned(void **state)
         assert_int_equal(stats.device_bytes_max, plan.device.used_bytes);
         assert_int_equal(stats.slots_device, plan.slots_device);
         assert_int_equal(stats.slots_host, plan.slots_host);
-        assert_int_equal(stats.host_bytes, item(&plan.host, "host slots"));
+        assert_int_equal(stats.host_bytes, plan.unified ? 0 : item(&plan.host, "host slots"));
+        assert_int_equal(stats.unified, plan.unified);
+        assert_int_equal(item(&plan.device, plan.unified ? "expert pool" : "device slots"),
+                         (uint64_t)stats.slots_device * stats.expert_bytes);
         assert_int_equal(gpu_device_usage(engine->device).host_bytes,
                          item(&plan.host, "transfers") +
                              (cases[i].hooks.no_import ? item(&plan.host, "upload of host slots") : 0));
@@ -90,10 +129,12 @@ static void test_nothing_unplanned(void **state)
 
 static const uint64_t MEBIBYTE = 1 << 20;
 
-// The plan with more memory than any of these tests needs.
-static struct sluice_plan plan_roomy(const struct sluice_options *options)
+// The plan with more memory than any of these tests needs, and separate places.
+static struct sluice_plan plan_roomy(const struct sluice_options *given)
 {
     struct sluice_plan plan;
+    struct sluice_options separate = *given, *options = &separate;
+    separate.expert_pool = SLUICE_EXPERT_POOL_SEPARATE;
     const struct engine_hooks hooks = {.device_free_bytes = 1 << 30, .host_free_bytes = 1 << 30};
     require_ok(engine_plan_hooked(container, options, &hooks, &plan));
     assert_int_equal(plan.slots_device, plan.experts_total);
@@ -131,13 +172,85 @@ static void test_default_budgets(void **state)
     assert_non_null(strstr(error_message(), "main memory"));
 }
 
-// If this fails, Sluice on an integrated or software device plans the same memory twice and is killed.
-static void test_shared_memory(void **state)
+static const struct engine_hooks roomy_hooks = {.device_free_bytes = 1 << 30, .host_free_bytes = 1 << 30};
+
+// False: this driver has no pools.
+static bool plan_unified(const struct sluice_options *options, const struct engine_hooks *hooks,
+                         struct sluice_plan *plan)
+{
+    require_ok(engine_plan_hooked(container, options, hooks, plan));
+    if (plan->unified) {
+        assert_true(plan->shared && plan->slots_host == 0 && !plan->host_cache);
+        require_sum(&plan->device);
+        require_sum(&plan->host);
+    }
+    return plan->unified;
+}
+
+// If this fails, memory that is given for experts with --ram is lost on devices that share main memory, or is taken
+// twice.
+static void test_one_pool(void **state)
 {
     (void)state;
-    struct sluice_options options = {.context_tokens = 200};
+    struct sluice_options options = {.context_tokens = 200, .slots = 11};
+    struct sluice_plan plain, more;
+    if (!plan_unified(&options, &roomy_hooks, &plain))
+        skip();
+    assert_int_equal(plain.slots_device, 11);
+    options.ram_bytes = 5 * plain.expert_bytes + 4096;
+    assert_true(plan_unified(&options, &roomy_hooks, &more));
+    assert_int_equal(more.slots_device, 16);
+    assert_int_equal(more.device.used_bytes, plain.device.used_bytes + 5 * plain.expert_bytes);
+    assert_int_equal(more.host.used_bytes, plain.host.used_bytes);
+    options.slots = 0;
+    options.vram_bytes = plain.device.used_bytes;
+    assert_true(plan_unified(&options, &roomy_hooks, &more));
+    assert_int_equal(more.slots_device, 16);
+    assert_int_equal(more.device.limit_bytes, options.vram_bytes + options.ram_bytes);
+    options.ram_bytes = 1 << 30; // no more slots than experts
+    options.vram_bytes = 0;
+    assert_true(plan_unified(&options, &(struct engine_hooks){.device_free_bytes = 1 << 30}, &more));
+    assert_int_equal(more.slots_device, more.experts_total);
+    // Without --vram, --ram asks for nothing that is not there.
+    struct engine_hooks tight = {.device_free_bytes = 1 << 30};
+    tight.host_free_bytes = (plain.device.used_bytes + 3 * plain.expert_bytes + growth_bytes(&plain)) * 8 / 7 + 8;
+    options.ram_bytes = 2 * plain.expert_bytes;
+    assert_true(plan_unified(&options, &tight, &more));
+    assert_in_range(more.slots_device, 13, 14);
+    assert_true(more.device.used_bytes + growth_bytes(&more) <= tight.host_free_bytes);
+}
+
+// If this fails, a user who asks for one pool where there can be none gets something else without being told.
+static void test_impossible_pools(void **state)
+{
+    (void)state;
+    const struct sluice_options options = {
+        .context_tokens = 200, .expert_pool = SLUICE_EXPERT_POOL_UNIFIED, .cache_folder = fixture_cache()};
+    struct sluice_plan plan;
+    assert_int_equal(engine_plan_hooked(container, &options, &(struct engine_hooks){.own_memory = true}, &plan),
+                     SLUICE_ERR_ARGUMENT);
+    assert_non_null(strstr(error_message(), "has memory of its own"));
+    assert_int_equal(engine_plan_hooked(container, &options, &(struct engine_hooks){.no_import = true}, &plan),
+                     SLUICE_ERR_UNSUPPORTED);
+    assert_non_null(strstr(error_message(), "--expert-pool unified"));
+    uint32_t buffer = first_pool_buffer();
+    struct sluice_engine *engine;
+    if (buffer == 0)
+        return;
+    assert_int_equal(engine_open_hooked(container, &options, &(struct engine_hooks){.fail_buffer_at = buffer}, &engine),
+                     SLUICE_ERR_UNSUPPORTED);
+    assert_non_null(strstr(error_message(), "expert pool"));
+    assert_null(engine);
+}
+
+// If this fails, Sluice on an integrated or software device plans the same memory twice and is killed.
+static void check_shared_memory(enum sluice_expert_pool pool)
+{
+    struct sluice_options options = {.context_tokens = 200, .expert_pool = pool};
     struct sluice_plan roomy = plan_roomy(&options), tight, given;
-    uint64_t growth = growth_bytes(&roomy) + item(&roomy.host, "host slots");
+    uint64_t growth = growth_bytes(&roomy);
+    if (pool == SLUICE_EXPERT_POOL_SEPARATE)
+        growth += item(&roomy.host, "host slots");
     uint64_t slots = item(&roomy.device, "device slots");
     struct engine_hooks hooks = {.device_free_bytes = 1 << 30};
     // A little less than everything needs: slots give way.
@@ -155,6 +268,23 @@ static void test_shared_memory(void **state)
     assert_int_equal(sscanf(try, "try --vram %" SCNu64 "M", &options.vram_bytes), 1);
     options.vram_bytes *= MEBIBYTE;
     require_ok(engine_plan_hooked(container, &options, &hooks, &given));
+    // So is asking with --ram for more than --vram leaves.
+    options.ram_bytes = (hooks.host_free_bytes + 40 * MEBIBYTE) / MEBIBYTE * MEBIBYTE;
+    options.vram_bytes = roomy.device.used_bytes - slots + 6ull * roomy.expert_bytes;
+    hooks.host_free_bytes -= slots / 3;
+    assert_int_equal(engine_plan_hooked(container, &options, &hooks, &given), SLUICE_ERR_BUDGET);
+    try = strstr(error_message(), "try --ram ");
+    assert_non_null(try);
+    assert_int_equal(sscanf(try, "try --ram %" SCNu64 "M", &options.ram_bytes), 1);
+    options.ram_bytes *= MEBIBYTE;
+    require_ok(engine_plan_hooked(container, &options, &hooks, &given));
+}
+
+static void test_shared_memory(void **state)
+{
+    (void)state;
+    check_shared_memory(SLUICE_EXPERT_POOL_AUTO);
+    check_shared_memory(SLUICE_EXPERT_POOL_SEPARATE);
 }
 
 static bool take_size(const char *option, uint64_t *bytes)
@@ -197,7 +327,7 @@ static void test_what_is_advised_works(void **state)
         other.sessions = (uint32_t)sessions;
         require_ok(engine_plan_hooked(container, &other, &hooks, &plan));
     }
-    options = (struct sluice_options){.ram_bytes = 4096};
+    options = (struct sluice_options){.ram_bytes = 4096, .expert_pool = SLUICE_EXPERT_POOL_SEPARATE};
     assert_int_equal(engine_plan_hooked(container, &options, &hooks, &plan), SLUICE_ERR_BUDGET);
     assert_true(take_size("--ram ", &options.ram_bytes));
     require_ok(engine_plan_hooked(container, &options, &hooks, &plan));
@@ -226,15 +356,18 @@ static void test_speed(void **state)
 {
     (void)state;
     const struct sluice_options cases[] = {
-        {.context_tokens = 300}, {.context_tokens = 1}, {.context_tokens = 64, .slots = 5}};
-    const uint32_t prompts[] = {200, 1, 64};
+        {.context_tokens = 300},
+        {.context_tokens = 1},
+        {.context_tokens = 64, .slots = 5},
+        {.context_tokens = 64, .slots = 5, .expert_pool = SLUICE_EXPERT_POOL_SEPARATE}};
+    const uint32_t prompts[] = {200, 1, 64, 40};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct sluice_plan plan;
         struct sluice_speed speed;
         require_ok(sluice_plan(container, &cases[i], &plan));
         require_ok(sluice_speed_measure(container, &cases[i], &plan, prompts[i], &speed));
         assert_true(speed.prefill_seconds > 0 && speed.decode_seconds > 0 && speed.decode_deep_seconds > 0);
-        assert_true(speed.copy_seconds > 0);
+        assert_int_equal(speed.copy_seconds > 0, !plan.unified);
         assert_true(speed.experts_seconds >= 0 && speed.experts_seconds < speed.decode_seconds);
         assert_int_equal(speed.layers_tried, plan.layers_distinct);
         assert_int_equal(plan.layers_distinct, 3); // DeltaNet, dense, attention
@@ -247,6 +380,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nothing_unplanned), cmocka_unit_test(test_default_budgets),
+        cmocka_unit_test(test_one_pool),          cmocka_unit_test(test_impossible_pools),
         cmocka_unit_test(test_shared_memory),     cmocka_unit_test(test_what_is_advised_works),
         cmocka_unit_test(test_trial_sizes),       cmocka_unit_test(test_speed),
     };

@@ -101,10 +101,12 @@ static void test_decode_hits_what_an_lru_cache_hits(void **state)
     static const struct {
         enum sluice_routing routing;
         uint32_t slots;
+        enum sluice_expert_pool pool;
     } variants[] = {
-        {SLUICE_ROUTING_MODEL, 30},
-        {SLUICE_ROUTING_UNIFORM, 55},
-        {SLUICE_ROUTING_RECORDED, 30},
+        {SLUICE_ROUTING_MODEL, 30, SLUICE_EXPERT_POOL_AUTO},
+        {SLUICE_ROUTING_UNIFORM, 55, SLUICE_EXPERT_POOL_SEPARATE},
+        {SLUICE_ROUTING_RECORDED, 30, SLUICE_EXPERT_POOL_AUTO},
+        {SLUICE_ROUTING_RECORDED, 30, SLUICE_EXPERT_POOL_SEPARATE},
     };
     for (size_t i = 0; i < sizeof variants / sizeof *variants; i++) {
         struct sluice_engine *engine;
@@ -112,8 +114,10 @@ static void test_decode_hits_what_an_lru_cache_hits(void **state)
         struct sluice_stats stats;
         struct lru lru = {.slots = variants[i].slots};
         struct sluice_tap tap = {.user = &lru, .experts = lru_use};
-        struct sluice_options open = {
-            .context_tokens = 256, .slots = variants[i].slots, .routing = variants[i].routing};
+        struct sluice_options open = {.context_tokens = 256,
+                                      .slots = variants[i].slots,
+                                      .routing = variants[i].routing,
+                                      .expert_pool = variants[i].pool};
         require_ok(sluice_open(container, &open, &engine));
         require_ok(sluice_session_create(engine, &session));
         for (int step = 0; step < STEPS; step++)

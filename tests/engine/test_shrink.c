@@ -3,7 +3,9 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -51,11 +53,12 @@ static void test_same_answer(void **state)
     (void)state;
     struct outcome_options options = {.greedy_count = GREEDY, .engine.slots = 40, .engine.context_tokens = 128};
     options.hooks.max_buffer_bytes = 2 << 20; // a few slots each
-    for (int tier = 0; tier < 2; tier++) {
-        struct outcome whole, shrunk;
-        options.engine.ram_bytes = tier ? 4 << 20 : 0;
-        options.hooks.device_budget = NULL;
-        outcome_compute(container, ids, TOKENS, &options, &whole);
+    struct outcome whole;
+    outcome_compute(container, ids, TOKENS, &options, &whole);
+    for (int places = 0; places < 3; places++) { // one pool, separate, separate with a RAM tier
+        struct outcome shrunk;
+        options.engine.expert_pool = places ? SLUICE_EXPERT_POOL_SEPARATE : SLUICE_EXPERT_POOL_AUTO;
+        options.engine.ram_bytes = places == 2 ? 4 << 20 : 0;
         for (uint32_t first = 0; first < 7; first = 2 * first + 1) {
             struct driver driver = {.first = first, .times = 2, .bytes = 3 << 20};
             options.hooks.device_budget = report;
@@ -66,17 +69,26 @@ static void test_same_answer(void **state)
             assert_memory_equal(whole.greedy, shrunk.greedy, sizeof *whole.greedy * GREEDY);
             outcome_finish(&shrunk);
         }
-        outcome_finish(&whole);
     }
+    outcome_finish(&whole);
 }
 
-// If this fails, slots are not given back, or so many that no token can be computed any more.
-static void test_memory_goes_back(void **state)
+// Kilobytes of this process in main memory, which a software driver's buffers are part of.
+static unsigned long resident_kilobytes(void)
 {
-    (void)state;
+    unsigned long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    assert_non_null(file);
+    assert_int_equal(fscanf(file, "%*u %lu", &pages), 1);
+    fclose(file);
+    return pages * (unsigned long)sysconf(_SC_PAGESIZE) / 1024;
+}
+
+static void check_memory(enum sluice_expert_pool pool)
+{
     struct driver driver = {.first = 0, .times = 1, .bytes = 1};
     struct engine_hooks hooks = {.max_buffer_bytes = 2 << 20, .device_budget = report, .user = &driver};
-    struct sluice_options options = {.slots = 40, .context_tokens = 128};
+    struct sluice_options options = {.slots = 40, .context_tokens = 128, .expert_pool = pool};
     struct sluice_engine *engine;
     struct sluice_session *session;
     struct sluice_stats before, after;
@@ -89,12 +101,25 @@ static void test_memory_goes_back(void **state)
     assert_true(after.slots_device < 40 && after.slots_device >= 20); // one byte too much costs one slab
     assert_int_equal(before.device_bytes - after.device_bytes, (40ull - after.slots_device) * after.expert_bytes);
     driver = (struct driver){.times = 1000, .bytes = 1 << 29}; // far more than there is
+    unsigned long resident = resident_kilobytes(), given;
     require_ok(sluice_decode(engine, &session, ids, 1, NULL));
+    given = (after.slots_device * (unsigned long)after.expert_bytes) >> 10;
     sluice_stats(engine, &after);
     assert_true(after.slots_device >= engine->config.top_k && after.slots_device < 20);
+    given -= (after.slots_device * (unsigned long)after.expert_bytes) >> 10;
+    if (after.unified) // what the reader has registered would stay in memory
+        assert_true(resident_kilobytes() < resident - given / 2);
     require_ok(sluice_decode(engine, &session, ids, 1, NULL));
     sluice_session_destroy(session);
     sluice_close(engine);
+}
+
+// If this fails, slots are not given back, or so many that no token can be computed any more.
+static void test_memory_goes_back(void **state)
+{
+    (void)state;
+    check_memory(SLUICE_EXPERT_POOL_AUTO);
+    check_memory(SLUICE_EXPERT_POOL_SEPARATE);
 }
 
 int main(void)
