@@ -2,7 +2,7 @@
 // sum, so that runs can be merged (attend_merge). A row is a (token, query head of this kv head) pair; neighbouring rows
 // share the workgroup, so that K and V are read once for all of them.
 //
-// Steps of STEP = 32 * KEYS positions, each in two phases with the probabilities passing through shared memory:
+// Steps of STEP = LANES * KEYS positions, each in two phases with the probabilities passing through shared memory:
 //   scores   lane = position (KEYS of them), loop over dimensions: one K piece serves ROWS rows, q at uniform addresses
 //   values   lane = QUADS fours of dimensions, loop over positions: one V piece serves ROWS rows
 // Maximum and rescaling are per row and exact; sums stay per lane until the end. Masked positions get probability 0
@@ -16,18 +16,21 @@
 #include "kv.glsl"
 #include "mixer_params.h"
 
-const uint LANES = 32u;
-
-layout(local_size_x = 32) in;
+layout(local_size_x_id = 5) in;
 layout(constant_id = 0) const uint HEAD_DIM = 256;
 layout(constant_id = 1) const uint ROWS = 8;
 layout(constant_id = 2) const uint KEYS = 2;
 layout(constant_id = 3) const uint UNROLL = 2; // fours of K, or positions of V, in flight; divides HEAD_DIM / 4 and 32
 layout(constant_id = 4) const uint WARM = 0; // 1: warm_cache before every step
+layout(constant_id = 5) const uint LANES = 32; // at least ROWS; or 64 and KEYS > 1: half the registers where HEAD_DIM is 256
+// 1: all rows of a workgroup are of one token, because ROWS divides the heads of a kv head; their queries are neighbours.
+layout(constant_id = 6) const uint ONE_TOKEN = 0;
+const uint BLOCK = 32u; // positions, of K and V (kv.glsl)
 const uint FOURS = HEAD_DIM / 4u;
 const uint QUADS = (FOURS + LANES - 1u) / LANES; // per lane
 const uint PIECES = FOURS / KV_PIECE_FOURS;
-const uint PART_FOURS = min(KV_PIECE_FOURS, 2u); // of a piece, used at once; more take too many registers
+// Of a piece, used at once; more take too many registers.
+const uint PART_FOURS = UNROLL < 2u ? 1u : min(KV_PIECE_FOURS, 2u);
 const uint UNROLL_PIECES = UNROLL < KV_PIECE_FOURS || PART_FOURS < KV_PIECE_FOURS ? 1u : UNROLL / KV_PIECE_FOURS;
 const uint BLOCK_WORDS = KV_BLOCK_WORDS(HEAD_DIM);
 const uint STEP = LANES * KEYS;
@@ -44,8 +47,12 @@ const uint READ_WORDS = LANE_WORDS % V_READ_WORDS == 0u ? V_READ_WORDS : 1u;
 layout(binding = 3, std430) writeonly buffer o_buffer { vec4 partial_o[]; };
 layout(binding = 4, std430) writeonly buffer ml_buffer { vec2 partial_ml[]; };
 
-shared float probability[STEP * ROWS]; // [position][row]
-shared float exchange[ROWS * (LANES + 1u)]; // [row][lane], padded against bank conflicts
+// The lanes' maxima or sums, [row][lane], padded against bank conflicts, and probabilities, [position][row]. With many
+// lanes the latter take the place of the former, so that a GPU has room for more workgroups; with one more barrier, which
+// a software driver has to pay for.
+const bool IN_TURNS = LANES > 32u;
+const uint PROBABILITIES = IN_TURNS ? 0u : ROWS * (LANES + 1u);
+shared float exchange[PROBABILITIES + STEP * ROWS];
 shared float reference[ROWS], rescale[ROWS];
 
 const uint LINE_WORDS = 16u; // of a cache line
@@ -67,22 +74,33 @@ query query_get(uint r)
 
 // The workgroup's work, and each lane's own results.
 uint lane, kv_head;
-query queries[ROWS];
+query first_query;
+query queries[ROWS]; // only without ONE_TOKEN
 uint end; // of the positions that this workgroup reads
 float score[ROWS * KEYS]; // [row][position of the lane]
 vec4 o[ROWS * QUADS];     // [row][four of the lane], not normalised
 float sum[ROWS];          // of the probabilities of this lane's positions
 float maximum;            // of row `lane`
 
-bool visible(uint row, uint position)
+uint place_of(uint r)
 {
-    return position < min(end, queries[row].position + 1u);
+    return ONE_TOKEN != 0u ? first_query.place + r : queries[r].place;
+}
+
+uint position_of(uint r)
+{
+    return ONE_TOKEN != 0u ? first_query.position : queries[r].position;
+}
+
+bool visible(uint r, uint position)
+{
+    return position < min(end, position_of(r) + 1u);
 }
 
 // The number of the block of a position of the segment.
 uint block_of(uint key)
 {
-    return kv_head * (push.segment_tokens / LANES) + key / LANES;
+    return kv_head * (push.segment_tokens / BLOCK) + key / BLOCK;
 }
 
 // score = q . k / sqrt(HEAD_DIM) for the positions base + j * LANES + lane, and the rows' largest into `exchange`.
@@ -91,8 +109,8 @@ void compute_scores(uint base)
     uint place[KEYS], scale_word[KEYS];
     [[unroll]] for (uint j = 0u; j < KEYS; j++) {
         uint key = min(base + j * LANES + lane, end - 1u) - push.segment_first;
-        place[j] = block_of(key) * (BLOCK_WORDS / 4u) + key % LANES;
-        scale_word[j] = block_of(key) * BLOCK_WORDS + kv_scale_word(HEAD_DIM, key % LANES, 0u);
+        place[j] = block_of(key) * (BLOCK_WORDS / 4u) + key % BLOCK;
+        scale_word[j] = block_of(key) * BLOCK_WORDS + kv_scale_word(HEAD_DIM, key % BLOCK, 0u);
     }
     precise float dot_product[ROWS * KEYS];
     [[unroll]] for (uint i = 0u; i < ROWS * KEYS; i++)
@@ -103,7 +121,7 @@ void compute_scores(uint base)
         float scale[UNROLL_PIECES * KEYS];
         [[unroll]] for (uint e = 0u; e < UNROLL_PIECES; e++)
             [[unroll]] for (uint j = 0u; j < KEYS; j++) {
-                piece[e * KEYS + j] = k_piece(place[j] + (d + e) * LANES);
+                piece[e * KEYS + j] = k_piece(place[j] + (d + e) * BLOCK);
                 if (KV_SCALED != 0u) {
                     uint word = scale_word[j] + (d + e) * KV_PIECE_FOURS / 8u;
                     scale[e * KEYS + j] = uintBitsToFloat(k_word(word));
@@ -120,7 +138,7 @@ void compute_scores(uint base)
             uint group = d * KV_PIECE_FOURS + part;
             [[unroll]] for (uint r = 0u; r < ROWS; r++)
                 [[unroll]] for (uint e = 0u; e < UNROLL_PIECES * PART_FOURS; e++) {
-                    vec4 x = q[queries[r].place * FOURS + group + e];
+                    vec4 x = q[place_of(r) * FOURS + group + e];
                     [[unroll]] for (uint j = 0u; j < KEYS; j++)
                         [[unroll]] for (uint c = 0u; c < 4u; c++)
                             dot_product[r * KEYS + j] = fma(x[c], four[e * KEYS + j][c], dot_product[r * KEYS + j]);
@@ -144,7 +162,7 @@ void compute_scores(uint base)
 void warm_cache(uint base)
 {
     uint first = block_of(base - push.segment_first) * BLOCK_WORDS;
-    uint words = (min(STEP, end - base) + LANES - 1u) / LANES * BLOCK_WORDS;
+    uint words = (min(STEP, end - base) + BLOCK - 1u) / BLOCK * BLOCK_WORDS;
     uint any = 0u;
     for (uint i = first + lane * LINE_WORDS; i < first + words; i += LANES * LINE_WORDS)
         any |= k_word(i) | v_word(i);
@@ -169,7 +187,7 @@ void compute_probabilities(uint base)
             bool counts = visible(r, base + j * LANES + lane);
             float p = counts ? exp_precise(score[r * KEYS + j] - reference[r]) : 0.0;
             own += p;
-            probability[(j * LANES + lane) * ROWS + r] = p;
+            exchange[PROBABILITIES + (j * LANES + lane) * ROWS + r] = p;
         }
         sum[r] = own;
     }
@@ -182,7 +200,7 @@ void load_values(uint key, uint quad, out vec4 four[QUADS])
     // Without scales the blocks of a kv head are one array; so it costs a software driver less to find a place in.
     uint word = (kv_head * push.segment_tokens + key) * (FOURS * KV_FOUR_WORDS) + quad * KV_FOUR_WORDS;
     if (KV_SCALED != 0u)
-        word = block + (key % LANES * FOURS + quad) * KV_FOUR_WORDS;
+        word = block + (key % BLOCK * FOURS + quad) * KV_FOUR_WORDS;
     uint words[LANE_WORDS + 1u]; // the last one stays unused
     [[unroll]] for (uint w = 0u; w < LANE_WORDS; w += READ_WORDS) {
         uvec2 two = READ_WORDS > 1u ? v_read(word + w) : uvec2(v_word(word + w), 0u);
@@ -195,7 +213,7 @@ void load_values(uint key, uint quad, out vec4 four[QUADS])
             bits[w] = words[i * KV_FOUR_WORDS + w];
         four[i] = kv_four(KV_FOUR_BITS(bits));
         if (KV_SCALED != 0u)
-            four[i] *= uintBitsToFloat(v_word(block + kv_scale_word(HEAD_DIM, key % LANES, (quad + i) / 8u)));
+            four[i] *= uintBitsToFloat(v_word(block + kv_scale_word(HEAD_DIM, key % BLOCK, (quad + i) / 8u)));
     }
 }
 
@@ -217,7 +235,7 @@ void add_values(uint base)
         }
         [[unroll]] for (uint r = 0u; r < ROWS; r++)
             [[unroll]] for (uint e = 0u; e < UNROLL; e++) {
-                vec4 p = vec4(probability[(s + e) * ROWS + r]);
+                vec4 p = vec4(exchange[PROBABILITIES + (s + e) * ROWS + r]);
                 [[unroll]] for (uint i = 0u; i < QUADS; i++)
                     o[r * QUADS + i] = fma(p, four[e * QUADS + i], o[r * QUADS + i]);
             }
@@ -228,7 +246,7 @@ void add_values(uint base)
 void write_values(uint part)
 {
     [[unroll]] for (uint r = 0u; r < ROWS; r++) {
-        uint row = (queries[r].place * push.splits + part) * FOURS;
+        uint row = (place_of(r) * push.splits + part) * FOURS;
         [[unroll]] for (uint i = 0u; i < QUADS; i++)
             if (lane * QUADS + i < FOURS)
                 partial_o[row + lane * QUADS + i] = o[r * QUADS + i];
@@ -250,9 +268,12 @@ void main()
     lane = gl_LocalInvocationID.x;
     kv_head = gl_WorkGroupID.y;
     uint begin = push.begin + gl_WorkGroupID.z * push.split_tokens, part = push.split0 + gl_WorkGroupID.z;
-    [[unroll]] for (uint r = 0u; r < ROWS; r++)
-        queries[r] = query_get(r);
-    end = min(min(begin + push.split_tokens, push.end), queries[ROWS - 1u].position + 1u);
+    first_query = query_get(0u);
+    if (ONE_TOKEN == 0u) {
+        [[unroll]] for (uint r = 0u; r < ROWS; r++)
+            queries[r] = query_get(r);
+    }
+    end = min(min(begin + push.split_tokens, push.end), position_of(ROWS - 1u) + 1u);
     maximum = NOTHING;
     [[unroll]] for (uint i = 0u; i < ROWS * QUADS; i++)
         o[i] = vec4(0.0);
@@ -270,6 +291,8 @@ void main()
         compute_probabilities(base);
         barrier();
         add_values(base);
+        if (IN_TURNS)
+            barrier();
     }
 
     [[unroll]] for (uint r = 0u; r < ROWS; r++)

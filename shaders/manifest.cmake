@@ -18,16 +18,17 @@ sluice_shader(moe_combine moe_combine.comp)
 sluice_shader(conv_seq conv_seq.comp VARIANTS "0=4")
 sluice_shader(conv_state conv_state.comp VARIANTS "0=4")
 sluice_shader(delta_scan delta_scan.comp
-              VARIANTS "0=128 1=32 2=128 3=4 4=1" "0=128 1=16 2=64 3=4 4=1" "0=64 1=2 2=8 3=2 4=1")
+              VARIANTS "0=256 1=32 2=128 3=4 4=1 7=2" "0=256 1=16 2=64 3=4 4=1 7=2" "0=128 1=2 2=8 3=2 4=1 7=2")
 sluice_shader(delta_norm delta_norm.comp)
 sluice_shader(delta_norm_q8 delta_norm.comp DEFINES QUANTISE)
 
-# Gated attention
+# Gated attention: dimensions of a head, rows, positions per lane, unrolled, -, lanes, rows of one token only
 foreach(kv f16 f32 q8)
   string(TOUPPER KV_${kv} define)
   sluice_shader(rope_store_${kv} rope_store.comp DEFINES ${define})
   sluice_shader(attend_${kv} attend.comp DEFINES ${define}
-                VARIANTS "0=256 1=1 2=2" "0=256 1=8 2=2" "0=128 1=8 2=2" "0=64 1=8 2=2")
+                VARIANTS "0=256 1=1 2=2 3=2 5=64 6=1" "0=256 1=8 2=2 3=2 5=64 6=1" "0=256 1=8 2=2 3=1 5=64 6=0"
+                         "0=128 1=8 2=2 3=2 5=32 6=1" "0=128 1=8 2=2 3=1 5=32 6=0" "0=64 1=8 2=2 3=2 5=32 6=1")
 endforeach()
 sluice_shader(attend_f16_wide attend.comp SOFTWARE DEFINES KV_F16 KV_WIDE)
 sluice_shader(attend_q8_wide attend.comp SOFTWARE DEFINES KV_Q8 KV_WIDE)

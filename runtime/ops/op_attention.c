@@ -1,7 +1,7 @@
 #include "runtime/ops/coop.h"
 #include "shaders/mixer_params.h"
 
-enum { HEAD_DIM_MAX = 256, GROUP_MAX = 16 };
+enum { HEAD_DIM_MAX = 256, HEAD_DIM_NARROW = 128, GROUP_MAX = 16 };
 
 // From so many positions on the tuning for long documents holds; up to so many rows the one for few.
 enum { ROWS_FEW = 8, LONG = 4096 };
@@ -95,7 +95,10 @@ void op_attend(struct ops *ops, struct gpu_command *cmd, const struct attention_
     while (tile_rows < rows_max && tile_rows < rows)
         tile_rows *= 2;
     uint32_t unroll = tile_rows <= ROWS_FEW ? tuning->unroll_few : tuning->unroll_many;
+    bool one_token = shape->heads / shape->kv_heads % tile_rows == 0;
+    unroll = one_token ? unroll : ops_min(unroll, tuning->unroll_mixed_max);
     unroll = shape->head_dim % (4 * unroll) == 0 ? unroll : 2;
+    uint32_t lanes = shape->head_dim > HEAD_DIM_NARROW ? tuning->lanes : 32;
     struct attend_push push = {.heads = shape->heads,
                                .kv_heads = shape->kv_heads,
                                .tokens = tokens,
@@ -113,16 +116,17 @@ void op_attend(struct ops *ops, struct gpu_command *cmd, const struct attention_
         return;
     }
     ops_dispatch(ops, cmd,
-                 &(struct ops_dispatch){.shader = (tuning->wide ? attend_wide_shaders : attend_shaders)[shape->kv],
-                                        .constants = {shape->head_dim, tile_rows, tuning->keys, unroll, tuning->warm},
-                                        .constant_count = 5,
-                                        .ranges = ranges,
-                                        .range_count = 5,
-                                        .push = &push,
-                                        .push_bytes = sizeof push,
-                                        .groups_x = ops_divide_up(rows, tile_rows),
-                                        .groups_y = shape->kv_heads,
-                                        .groups_z = split_count});
+                 &(struct ops_dispatch){
+                     .shader = (tuning->wide ? attend_wide_shaders : attend_shaders)[shape->kv],
+                     .constants = {shape->head_dim, tile_rows, tuning->keys, unroll, tuning->warm, lanes, one_token},
+                     .constant_count = 7,
+                     .ranges = ranges,
+                     .range_count = 5,
+                     .push = &push,
+                     .push_bytes = sizeof push,
+                     .groups_x = ops_divide_up(rows, tile_rows),
+                     .groups_y = shape->kv_heads,
+                     .groups_z = split_count});
 }
 
 void op_attend_merge(struct ops *ops, struct gpu_command *cmd, const struct attention_shape *shape,

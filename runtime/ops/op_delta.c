@@ -92,18 +92,19 @@ void op_delta_scan(struct ops *ops, struct gpu_command *cmd, const struct delta_
     struct delta_scan_push push = {.key_heads = shape->key_heads, .value_heads = shape->value_heads, .tokens = tokens};
     struct gpu_range ranges[] = {conv, ba, a_log, dt_bias, state, o};
     ops_dispatch(ops, cmd,
-                 &(struct ops_dispatch){.shader = SHADER_DELTA_SCAN,
-                                        .constants = {SCAN_COLUMNS / tuning->lane_columns * parts / lane_parts,
-                                                      shape->key_dim / 4, shape->value_dim, parts, lane_parts,
-                                                      tuning->lane_columns, tuning->staged},
-                                        .constant_count = 7,
-                                        .ranges = ranges,
-                                        .range_count = 6,
-                                        .push = &push,
-                                        .push_bytes = sizeof push,
-                                        .groups_x = ops_divide_up(shape->value_dim, SCAN_COLUMNS),
-                                        .groups_y = shape->value_heads,
-                                        .groups_z = 1});
+                 &(struct ops_dispatch){
+                     .shader = SHADER_DELTA_SCAN,
+                     .constants = {SCAN_COLUMNS / tuning->lane_columns * parts / lane_parts * tuning->row_lanes,
+                                   shape->key_dim / 4, shape->value_dim, parts, lane_parts, tuning->lane_columns,
+                                   tuning->staged, tuning->row_lanes},
+                     .constant_count = 8,
+                     .ranges = ranges,
+                     .range_count = 6,
+                     .push = &push,
+                     .push_bytes = sizeof push,
+                     .groups_x = ops_divide_up(shape->value_dim, SCAN_COLUMNS),
+                     .groups_y = shape->value_heads,
+                     .groups_z = 1});
 }
 
 void op_delta_norm(struct ops *ops, struct gpu_command *cmd, const struct delta_shape *shape, struct gpu_range o,

@@ -31,49 +31,62 @@ static struct matmul_tuning matmul_default(const struct gpu_caps *caps)
                                   .unrolled = true};
 }
 
-// A GPU: as many rows as its registers allow. The software driver: many, so that its slow fetches matter less, but only
-// for documents that repay the seconds which compiling that takes.
+// A GPU: as many rows as registers allow, and for heads of 256 dimensions 64 lanes: with 32 Intel's compiler spills,
+// and so it does with rows of several tokens and more unrolling. The software driver: many, so that its slow fetches
+// matter less, but only for documents that repay the seconds which compiling that takes.
 static struct attend_tuning attend_default(const struct gpu_caps *caps)
 {
     if (caps->is_software)
         return (struct attend_tuning){.rows_max = 8,
                                       .rows_max_long = 32,
+                                      .lanes = 32,
                                       .keys = 4,
                                       .unroll_few = 4,
                                       .unroll_many = 2,
+                                      .unroll_mixed_max = 4,
                                       .warm = true,
                                       .wide = caps->has_int64};
-    return (struct attend_tuning){.rows_max = 8, .rows_max_long = 8, .keys = 2, .unroll_few = 2, .unroll_many = 2};
+    return (struct attend_tuning){.rows_max = 8,
+                                  .rows_max_long = 8,
+                                  .lanes = 64,
+                                  .keys = 2,
+                                  .unroll_few = 2,
+                                  .unroll_many = 2,
+                                  .unroll_mixed_max = 1};
 }
 
-// One part of the rows per lane puts more lanes to work on a GPU; whole columns need no barrier per token. On the
-// software driver more columns per lane would take long to compile.
+// Half a part of the rows per lane puts more lanes to work on a GPU, and takes half of the registers (with a whole one
+// Intel's compiler spills); whole columns need no barrier per token. On the software driver more columns per lane would
+// take long to compile.
 static struct delta_tuning delta_default(const struct gpu_caps *caps)
 {
     if (caps->is_software)
-        return (struct delta_tuning){.lane_columns = 2, .whole_columns = true, .staged = 16};
-    return (struct delta_tuning){.lane_columns = 1};
+        return (struct delta_tuning){.lane_columns = 2, .whole_columns = true, .row_lanes = 1, .staged = 16};
+    return (struct delta_tuning){.lane_columns = 1, .row_lanes = 2};
 }
 
 struct tuning tuning_default(const struct gpu_caps *caps)
 {
-    return (struct tuning){
-        .matmul = matmul_default(caps), .attend = attend_default(caps), .delta = delta_default(caps)};
+    return (struct tuning){.matmul = matmul_default(caps),
+                           .attend = attend_default(caps),
+                           .delta = delta_default(caps),
+                           .matrix_attention = caps->matrix_cores};
 }
 
 const char *tuning_path_name(uint32_t path)
 {
-    return path == TUNING_PATH_INTEGER_DOT ? "integer dot products"
-           : path == TUNING_PATH_SLICES    ? "sums in slices"
-           : path == TUNING_PATH_QUADS     ? "products of 64-bit integers"
-                                           : "products on matrix cores";
+    return path == TUNING_PATH_INTEGER_DOT    ? "integer dot products"
+           : path == TUNING_PATH_SLICES       ? "sums in slices"
+           : path == TUNING_PATH_QUADS        ? "products of 64-bit integers"
+           : path == TUNING_PATH_MATRIX_CORES ? "products on matrix cores"
+                                              : "attention on matrix cores";
 }
 
 uint32_t tuning_paths(const struct tuning *t)
 {
     return (t->matmul.integer_dot ? TUNING_PATH_INTEGER_DOT : 0u) |
            (t->matmul.slice_columns_max ? TUNING_PATH_SLICES : 0u) | (t->matrix_cores ? TUNING_PATH_MATRIX_CORES : 0u) |
-           (t->matmul.stage_words ? TUNING_PATH_QUADS : 0u);
+           (t->matmul.stage_words ? TUNING_PATH_QUADS : 0u) | (t->matrix_attention ? TUNING_PATH_MATRIX_ATTENTION : 0u);
 }
 
 void tuning_without(struct tuning *t, uint32_t mask)
@@ -86,6 +99,8 @@ void tuning_without(struct tuning *t, uint32_t mask)
         t->matrix_cores = false;
     if (mask & TUNING_PATH_QUADS)
         t->matmul.stage_words = 0;
+    if (mask & TUNING_PATH_MATRIX_ATTENTION)
+        t->matrix_attention = false;
 }
 
 bool tuning_is_valid(const struct tuning *t, const struct gpu_caps *caps)
@@ -95,7 +110,7 @@ bool tuning_is_valid(const struct tuning *t, const struct gpu_caps *caps)
     return m->lanes > 0 && m->rows_per_lane > 0 && m->lanes * m->rows_per_lane % 32 == 0 &&
            m->lanes * slice_lanes <= caps->max_invocations && (m->stage_words == 0 || caps->has_int64) &&
            m->stage_lanes <= caps->max_invocations && (!t->attend.wide || caps->has_int64) &&
-           (!t->matrix_cores || caps->matrix_cores);
+           (!(t->matrix_cores || t->matrix_attention) || caps->matrix_cores);
 }
 
 // --- knobs ----------------------------------------------------------------------------------------------------------

@@ -30,8 +30,10 @@ struct matmul_tuning {
 // attend.comp.
 struct attend_tuning {
     uint32_t rows_max, rows_max_long; // query rows that share a workgroup; for long documents
-    uint32_t keys;                    // positions per lane: sums are ordered by it, so it is the same on all GPUs
+    uint32_t lanes;                   // of a workgroup, where a head has more than 128 dimensions; else 32
+    uint32_t keys;                    // positions per lane. It and lanes order sums, so they are the same on all GPUs
     uint32_t unroll_few, unroll_many; // pieces of K or V in flight, with few rows and with many
+    uint32_t unroll_mixed_max;        // of these, where rows of several tokens share a workgroup
     uint32_t warm;                    // bool: touch the next ones
     uint32_t wide;                    // bool: K and V are read 64 bits at a time (not f32's)
 };
@@ -40,6 +42,7 @@ struct attend_tuning {
 struct delta_tuning {
     uint32_t lane_columns;  // columns of the state per lane; more than 1 only of whole ones
     uint32_t whole_columns; // bool: a lane has all rows of its columns, else a part
+    uint32_t row_lanes;     // lanes that share a part, 1 or 2; 1 with whole columns
     uint32_t staged;        // tokens whose k and q go through shared memory at once; 0: none do, else whole columns
 };
 
@@ -49,6 +52,7 @@ struct tuning {
     struct delta_tuning delta;
     uint32_t matrix_cores; // bool: prefills use them. This one changes rounding: it is kept with the other choices and
                            // recorded with what was computed (ops_matrix_path)
+    uint32_t matrix_attention; // bool: where matrix_cores, attention uses them too
 };
 
 // Paths that a device may lack or compute wrongly. Bits of a mask.
@@ -57,8 +61,9 @@ enum tuning_path {
     TUNING_PATH_SLICES = 1 << 1,      // a row's slices on different subgroups, joined in shared memory
     TUNING_PATH_MATRIX_CORES = 1 << 2,
     TUNING_PATH_QUADS = 1 << 3, // products in 64-bit integers
+    TUNING_PATH_MATRIX_ATTENTION = 1 << 4,
 };
-enum { TUNING_PATH_COUNT = 4 };
+enum { TUNING_PATH_COUNT = 5 };
 // "integer dot products" and the like; `path` is one bit.
 const char *tuning_path_name(uint32_t path);
 

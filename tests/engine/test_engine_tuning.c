@@ -32,8 +32,9 @@ static void choose_current(const struct gpu_caps *caps, struct tuning *tuning)
     tuning->attend.warm = current % 2;
     tuning->attend.wide = tuning->attend.wide && current % 2 == 0;
     tuning->attend.unroll_few = tuning->attend.unroll_many = current % 2 ? 2 : 4;
-    tuning->delta = current % 2 ? (struct delta_tuning){.lane_columns = 1}
-                                : (struct delta_tuning){.lane_columns = 4, .whole_columns = true, .staged = 8};
+    tuning->delta = current % 2
+                        ? (struct delta_tuning){.lane_columns = 1, .row_lanes = current == 1 ? 2 : 1}
+                        : (struct delta_tuning){.lane_columns = 4, .whole_columns = true, .row_lanes = 1, .staged = 8};
     assert_true(tuning_is_valid(tuning, caps));
 }
 
