@@ -230,7 +230,7 @@ struct sluice_stats {
     uint32_t slots_device, slots_host, experts_total;
     bool unified;            // slots_device are one pool in memory that device and host share
     uint32_t expert_bytes;   // size of one record
-    const char *matrix_path; // how prefills multiply: "no matrix cores" or "matrix cores 16x16x16"; the engine's
+    const char *matrix_path; // how prefills multiply: "no matrix cores", "matrix cores 16x16x16", ...; the engine's
 };
 void sluice_stats(const struct sluice_engine *engine, struct sluice_stats *stats);
 void sluice_stats_reset(struct sluice_engine *engine);

@@ -22,4 +22,7 @@ void coop_attend(struct ops *ops, struct gpu_command *cmd, const struct attentio
 // else failed, which error_message() then says. Only where gpu_caps.matrix_cores.
 bool coop_is_right(struct ops *ops);
 
+// The same of attention, also true where it does not run on them (coop_attends).
+bool coop_attention_is_right(struct ops *ops);
+
 #endif

@@ -29,7 +29,8 @@ bool coop_attends(const struct ops *ops, const struct attention_shape *shape)
 {
     const struct gpu_caps *caps = ops->caps;
     uint32_t dim = shape->head_dim;
-    if (!ops->tuning.matrix_cores || !ops->prefill || shape->kv != KV_F16 || !(dim == STEP || dim % PIECE == 0))
+    if (!ops->tuning.matrix_cores || !ops->tuning.matrix_attention || !ops->prefill || shape->kv != KV_F16 ||
+        !(dim == STEP || dim % PIECE == 0))
         return false;
     // Products of 8 columns on Intel's A770 leave no registers for the rest.
     if (caps->matrix_shape.n < 16 && !caps->is_software)
@@ -44,7 +45,7 @@ void coop_attend(struct ops *ops, struct gpu_command *cmd, const struct attentio
                  const struct attend_push *push, const struct gpu_range ranges[5], uint32_t split_count)
 {
     const struct gpu_matrix_shape *matrix = &ops->caps->matrix_shape;
-    bool unrolled = !ops->caps->is_software; // it would compile that for minutes
+    bool unrolled = !gpu_device_caps(ops->device)->is_software; // it would compile that for minutes
     uint32_t rows = push->tokens * (shape->heads / shape->kv_heads);
     ops_dispatch(ops, cmd,
                  &(struct ops_dispatch){.shader = SHADER_ATTEND_COOP,

@@ -60,6 +60,12 @@ static void log_tuning(const struct ops *ops)
     log_message(LOG_DEBUG, "tuning: %s", text);
 }
 
+static void warn_of_wrong(const struct ops *ops, uint32_t path)
+{
+    log_message(LOG_WARNING, "%s (%s) computes %s wrongly: not used", ops->caps->device_name, ops->caps->driver_name,
+                tuning_path_name(path));
+}
+
 // What the caller wants goes before what was measured.
 static enum sluice_status decide_matrix_cores(struct ops *ops, enum ops_matrix_cores wish)
 {
@@ -72,8 +78,13 @@ static enum sluice_status decide_matrix_cores(struct ops *ops, enum ops_matrix_c
                          caps->driver_name);
     if (wish != OPS_MATRIX_CORES_AUTO)
         ops->tuning.matrix_cores = wish == OPS_MATRIX_CORES_ON;
+    if (wish == OPS_MATRIX_CORES_ON && ops->tuning.matrix_attention && !coop_attention_is_right(ops)) {
+        tuning_without(&ops->tuning, TUNING_PATH_MATRIX_ATTENTION);
+        warn_of_wrong(ops, TUNING_PATH_MATRIX_ATTENTION);
+    }
     const struct gpu_matrix_shape *shape = &caps->matrix_shape;
-    snprintf(ops->matrix_path, sizeof ops->matrix_path, "matrix cores %ux%ux%u", shape->m, shape->n, shape->k);
+    snprintf(ops->matrix_path, sizeof ops->matrix_path, "matrix cores %ux%ux%u%s", shape->m, shape->n, shape->k,
+             ops->tuning.matrix_attention ? "" : ", not for attention");
     return SLUICE_OK;
 }
 
@@ -99,8 +110,7 @@ static enum sluice_status tune(struct ops *ops, const struct ops_options *option
     tuning_without(&ops->tuning, failed);
     for (uint32_t path = 1; path < 1u << TUNING_PATH_COUNT; path <<= 1)
         if (failed & path)
-            log_message(LOG_WARNING, "%s (%s) computes %s wrongly: they are not used", ops->caps->device_name,
-                        ops->caps->driver_name, tuning_path_name(path));
+            warn_of_wrong(ops, path);
     if (hooks->adjust)
         hooks->adjust(ops->caps, &ops->tuning);
     TRY(decide_matrix_cores(ops, options->matrix_cores));

@@ -45,7 +45,8 @@ struct ops_options {
 enum sluice_status ops_create(struct gpu_device *device, const struct ops_options *options, struct ops **ops);
 void ops_destroy(struct ops *ops);
 
-// How prefills are computed, for reports and saved states: "no matrix cores" or "matrix cores 16x16x16".
+// How prefills are computed, for reports and saved states: "no matrix cores" or "matrix cores 16x16x16", or that with
+// ", not for attention" where the device gets that wrong.
 const char *ops_matrix_path(const struct ops *ops);
 
 // What is recorded from here on belongs to a prefill, or to decoding, which never uses matrix cores.

@@ -12,7 +12,7 @@ struct ops {
     struct gpu_caps said_caps;   // what a test says they are
     struct tuning tuning;
     bool prefill;         // what is recorded now belongs to a prefill
-    char matrix_path[48]; // the name of the matrix cores
+    char matrix_path[80]; // the name of the matrix cores
 };
 
 // One dispatch: the kernel, what it is bound to, and its grid in workgroups.

@@ -169,6 +169,27 @@ fail:
     return status;
 }
 
+// Asks with ops->tuning, whose one optional path is `path`. *wrong is NULL if that is not used here.
+static enum sluice_status ask_path(struct ops *ops, struct question *q, uint32_t path, bool spoil, const char **wrong)
+{
+    const bool is_matrix = path == TUNING_PATH_MATRIX_CORES || path == TUNING_PATH_MATRIX_ATTENTION;
+    enum sluice_status status = SLUICE_OK;
+    bool used = is_matrix ? ops->caps->matrix_cores && !ops->caps->is_software : tuning_paths(&ops->tuning) & path;
+    *wrong = NULL;
+    if (!used)
+        return SLUICE_OK;
+    if (path == TUNING_PATH_MATRIX_CORES)
+        *wrong = coop_is_right(ops) ? NULL : "f16";
+    else if (path == TUNING_PATH_MATRIX_ATTENTION)
+        *wrong = coop_attention_is_right(ops) ? NULL : "f16";
+    else
+        TRY(ask(ops, q, spoil, wrong));
+    if (spoil)
+        *wrong = "all";
+fail:
+    return status;
+}
+
 enum sluice_status self_test_run(struct ops *ops, uint32_t paths, const struct ops_hooks *hooks, uint32_t *failed)
 {
     struct question question;
@@ -188,14 +209,7 @@ enum sluice_status self_test_run(struct ops *ops, uint32_t paths, const struct o
     for (uint32_t path = 1; path < 1u << TUNING_PATH_COUNT; path <<= 1) {
         ops->tuning = tuning;
         tuning_without(&ops->tuning, paths & ~path);
-        if (path == TUNING_PATH_MATRIX_CORES && ops->caps->matrix_cores && !ops->caps->is_software)
-            wrong = coop_is_right(ops) ? NULL : "f16";
-        else if (tuning_paths(&ops->tuning) & path)
-            TRY(ask(ops, &question, hooks->wrong_paths & path, &wrong));
-        else
-            continue;
-        if (hooks->wrong_paths & path)
-            wrong = "all";
+        TRY(ask_path(ops, &question, path, hooks->wrong_paths & path, &wrong));
         *failed |= wrong ? path : 0;
     }
 fail:

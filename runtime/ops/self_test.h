@@ -1,5 +1,5 @@
-// The known-answer test: matrix products whose sums are whole numbers below 2^24, so that every order of adding gives
-// the same f32 and one wrong bit is a wrong driver.
+// The known-answer test: matrix products, and on matrix cores attention too, whose sums are whole numbers below 2^24,
+// so that every order of adding gives the same f32 and one wrong bit is a wrong driver.
 #ifndef SLUICE_OPS_SELF_TEST_H
 #define SLUICE_OPS_SELF_TEST_H
 

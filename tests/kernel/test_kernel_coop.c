@@ -37,6 +37,41 @@ static void self_test_notices_wrong_products(void **state)
     assert_false(coop_is_right(&wrong));
 }
 
+static void attention_self_test_passes_here(void **state)
+{
+    // A self-test that fails on a right device makes prefills of long documents slow.
+    (void)state;
+    assert_true(coop_attention_is_right(mixer_ops));
+    assert_true(mixer_ops->tuning.matrix_cores && mixer_ops->prefill); // as before
+}
+
+static void attention_self_test_notices_wrong_products(void **state)
+{
+    // As above; a prompt read with wrong attention is not remembered, and nothing else shows it.
+    struct gpu_caps caps = *mixer_ops->caps;
+    struct ops wrong = *mixer_ops;
+    const struct attention_shape shape = {8, 2, 64, 0, 1, KV_F16};
+    (void)state;
+    caps.matrix_subgroup_size /= 2;
+    wrong.caps = &caps;
+    assert_true(coop_attends(&wrong, &shape)); // else it is the other kernel that answers
+    assert_false(coop_attention_is_right(&wrong));
+}
+
+static void attention_can_do_without(void **state)
+{
+    // A driver that gets only attention wrong loses matrix cores only there.
+    const struct attention_shape shape = {8, 2, 64, 0, 1, KV_F16};
+    struct ops off = *mixer_ops;
+    (void)state;
+    assert_true(coop_attends(&off, &shape));
+    tuning_without(&off.tuning, TUNING_PATH_MATRIX_ATTENTION);
+    assert_false(coop_attends(&off, &shape));
+    assert_true(tuning_paths(&off.tuning) & TUNING_PATH_MATRIX_CORES);
+    assert_true(coop_attention_is_right(&off)); // it was the choice, not the device
+    assert_false(off.tuning.matrix_attention);
+}
+
 static void rounding_is_that_of_f16(void **state)
 {
     // The stated price of matrix cores: about 3e-4 of a random product's norm, and not less, or they were not used.
@@ -127,6 +162,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         mixer_unit_test(self_test_passes_here),
         mixer_unit_test(self_test_notices_wrong_products),
+        mixer_unit_test(attention_self_test_passes_here),
+        mixer_unit_test(attention_self_test_notices_wrong_products),
+        mixer_unit_test(attention_can_do_without),
         mixer_unit_test(rounding_is_that_of_f16),
         mixer_unit_test(decoding_and_exact_matrices_stay_off_matrix_cores),
         mixer_unit_test(activations_of_any_size_keep_their_digits),

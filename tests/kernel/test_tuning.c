@@ -267,7 +267,7 @@ static void wrong_paths_are_not_used(void **state)
 {
     (void)state;
     for (uint32_t path_bit = 1; path_bit < 1u << TUNING_PATH_COUNT; path_bit <<= 1) {
-        if (path_bit == TUNING_PATH_MATRIX_CORES && !caps.matrix_cores)
+        if ((path_bit == TUNING_PATH_MATRIX_CORES || path_bit == TUNING_PATH_MATRIX_ATTENTION) && !caps.matrix_cores)
             continue;
         // Quads are a software driver's path.
         const bool as_gpu = path_bit != TUNING_PATH_QUADS;
