@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """The table of the offline compilers, and its ceilings. Standard library only; run.sh calls it.
 
-    report.py [--sources TREE] [--ceilings FILE [--update]] [--markdown] DIR TARGET...
+    report.py [--sources TREE] [--ceilings FILE [--update]] [--markdown] [--peer DIR] DIR TARGET...
 
 Reads DIR/TARGET.tsv and DIR/TARGET/n.txt, which shader_stats wrote. Prints one line per kernel, variant and target; with
---markdown one line per class and target. Exit status 1 if a variant is bad or goes over its ceiling.
+--markdown one line per class and target, with --peer the matrix-vector products beside llama.cpp's, which peer.sh left in
+that folder. Exit status 1 if a variant is bad or goes over its ceiling.
 
 A class is a kernel; matrix kernels have two, for one row of activations (/1) and for several (/n). The ceilings of a class
 bound its worst variant. --update sets them to what was measured and a tenth, for the targets given.
@@ -233,12 +234,40 @@ def print_markdown(rows, targets):
         print(f"| {name} | " + " | ".join(cells) + " |")
 
 
+def span(values, text="{}"):
+    low, high = text.format(min(values)), text.format(max(values))
+    return low if low == high else f"{low}–{high}"
+
+
+def peer_cell(rows, pattern, target):
+    """The ranges over a format's kernels for one row of activations: instructions per weight, registers, waves."""
+    chosen = [r.values for r in rows if r.target == target and r.columns() == 1 and r.values.get("per_weight")
+              and re.fullmatch(pattern, r.kernel)]
+    if not chosen:
+        return "-"
+    parts = [span([v["per_weight"] for v in chosen], "{:.2f}"), span([v["registers"] for v in chosen])]
+    if all(v["waves"] for v in chosen):
+        parts.append(span([v["waves"] for v in chosen]))
+    return "; ".join(parts)
+
+
+def print_comparison(ours, theirs, targets):
+    print("| format | | " + " | ".join(targets) + " |\n" + "|---" * (len(targets) + 2) + "|")
+    for name in ["q4_k", "q5_k", "q6_k", "q8_0"]:
+        for who, rows, pattern in [("ours", ours, f"matmul_{name}_q8"),
+                                   ("llama.cpp, integers", theirs, f"mul_mat_vec_(id_)?{name}_q8_1.*"),
+                                   ("llama.cpp, floats", theirs, f"mul_mat_vec_(id_)?{name}_f32.*")]:
+            print(f"| {name if who == 'ours' else ''} | {who} | "
+                  + " | ".join(peer_cell(rows, pattern, target) for target in targets) + " |")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--sources", default=".")
     parser.add_argument("--ceilings")
     parser.add_argument("--update", action="store_true")
     parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--peer")
     parser.add_argument("folder")
     parser.add_argument("targets", nargs="+")
     options = parser.parse_args()
@@ -249,6 +278,10 @@ def main():
         version = re.search(r"Mesa (\d+\.\d+)", drivers[target])
         labels[target] = f"{target}@{version.group(1) if version else 'unknown'}"
         rows += found
+    if options.peer:
+        theirs = [row for target in options.targets for row in read_target(options.peer, target, formats)[0]]
+        print_comparison(rows, theirs, options.targets)
+        return 0
     if options.markdown:
         print_markdown(rows, options.targets)
         return 0
