@@ -114,6 +114,18 @@ fail:
     return status;
 }
 
+// The list's kernel with these constants, or NULL. It goes back to the front: calibration leaves many behind that are
+// not used again.
+static struct gpu_kernel *take_out(struct gpu_kernel **list, const uint32_t *constants)
+{
+    for (struct gpu_kernel *kernel; (kernel = *list); list = &kernel->next)
+        if (memcmp(kernel->constants, constants, sizeof kernel->constants) == 0) {
+            *list = kernel->next;
+            return kernel;
+        }
+    return NULL;
+}
+
 enum sluice_status gpu_kernel_get(struct gpu_device *device, enum shader_id shader, const uint32_t *constants,
                                   unsigned count, const struct gpu_kernel **out)
 {
@@ -125,14 +137,8 @@ enum sluice_status gpu_kernel_get(struct gpu_device *device, enum shader_id shad
     memcpy(all, module->constants, sizeof all);
     if (count)
         memcpy(all, constants, count * sizeof *constants);
-    struct gpu_kernel **list = &device->kernels[shader];
-    for (struct gpu_kernel *kernel = *list; kernel; kernel = kernel->next)
-        if (memcmp(kernel->constants, all, sizeof all) == 0) {
-            *out = kernel;
-            return SLUICE_OK;
-        }
-    struct gpu_kernel *kernel = NULL;
-    enum sluice_status status = kernel_create(device, module, all, &kernel);
+    struct gpu_kernel **list = &device->kernels[shader], *kernel = take_out(list, all);
+    enum sluice_status status = kernel ? SLUICE_OK : kernel_create(device, module, all, &kernel);
     *out = kernel;
     if (status < 0)
         return status;

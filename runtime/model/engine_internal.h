@@ -117,7 +117,8 @@ struct pass {
 // mixer make one submission.
 
 // What the calling thread does between the two counts as recording and submitting (sluice_stats.record_cpu_ns), less
-// its waiting for the device. Pairs may lie inside each other.
+// its waiting for the device. Pairs may lie inside each other. Few and long ones: reading the processor's time costs as
+// much as recording a dispatch.
 void pass_record_begin(struct pass *pass);
 void pass_record_end(struct pass *pass);
 

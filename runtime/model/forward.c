@@ -316,8 +316,11 @@ fail:
 // Everything before the routed experts. *routed: the tick of the last router's choice.
 static enum sluice_status mix_layer(struct pass *pass, uint32_t layer, uint64_t *routed)
 {
+    struct gpu_command *cmd;
     pass_record_begin(pass);
     enum sluice_status status = mix_blocks(pass, layer, routed);
+    if (status == SLUICE_OK) // the next one begins while the device is at work
+        status = pass_command(pass, &cmd);
     pass_record_end(pass);
     return status;
 }

@@ -358,7 +358,7 @@ static uint64_t list_bytes_max(const struct group *g)
     return bytes;
 }
 
-static enum sluice_status record_group(struct group *g, struct list_room *room, bool all_rows_fit)
+static enum sluice_status run_group(struct group *g, struct list_room *room, bool all_rows_fit)
 {
     enum sluice_status status;
     struct sluice_engine *e = g->pass->engine;
@@ -382,14 +382,6 @@ static enum sluice_status record_group(struct group *g, struct list_room *room, 
         combine(g, 0, 0, rows);
     return SLUICE_OK;
 fail:
-    return status;
-}
-
-static enum sluice_status run_group(struct group *g, struct list_room *room, bool all_rows_fit)
-{
-    pass_record_begin(g->pass);
-    enum sluice_status status = record_group(g, room, all_rows_fit);
-    pass_record_end(g->pass);
     return status;
 }
 
@@ -477,20 +469,32 @@ static struct pager_demand choose_demand(const struct group *g, bool first)
     return demand;
 }
 
-// One group. Its command stays open if it is the sweep's last: the next layer goes on with it.
-static enum sluice_status sweep_group(struct group *g, struct list_room *room, bool all_rows_fit, bool first)
+// What was handed out. The command stays open if it is the sweep's last: the next layer goes on with it.
+static enum sluice_status finish_group(struct group *g, struct list_room *room, bool all_rows_fit)
 {
     enum sluice_status status;
     struct sluice_engine *e = g->pass->engine;
-    struct pager_demand demand = choose_demand(g, first);
-    TRY(pass_command(g->pass, &g->cmd));
-    TRY(pager_sweep_next(e->pager, g->cmd, &demand, g->places, &g->count));
     TRY(run_group(g, room, all_rows_fit));
     pager_sweep_recorded(e->pager);
     if (g->pass->is_prefill && g->pass->is_last)
         keep_group(g);
-    if (pager_sweep_left(e->pager) > 0)
+    if (pager_sweep_left(e->pager) > 0) {
         TRY(pass_submit(g->pass, NULL, NULL));
+        TRY(pass_command(g->pass, &g->cmd)); // while the device is at work
+    }
+fail:
+    return status;
+}
+
+static enum sluice_status sweep_group(struct group *g, struct list_room *room, bool all_rows_fit, bool first)
+{
+    enum sluice_status status;
+    struct pager_demand demand = choose_demand(g, first);
+    TRY(pass_command(g->pass, &g->cmd));
+    TRY(pager_sweep_next(g->pass->engine->pager, g->cmd, &demand, g->places, &g->count));
+    pass_record_begin(g->pass);
+    status = finish_group(g, room, all_rows_fit);
+    pass_record_end(g->pass);
 fail:
     return status;
 }

@@ -22,17 +22,9 @@ void pass_record_end(struct pass *pass)
         e->record.cpu_ns += busy_cpu_ns(e) - e->record.start_ns;
 }
 
-static enum sluice_status begin(struct pass *pass)
-{
-    pass_record_begin(pass);
-    enum sluice_status status = gpu_command_begin(pass->engine->device, &pass->cmd);
-    pass_record_end(pass);
-    return status;
-}
-
 enum sluice_status pass_command(struct pass *pass, struct gpu_command **cmd)
 {
-    enum sluice_status status = pass->cmd ? SLUICE_OK : begin(pass);
+    enum sluice_status status = pass->cmd ? SLUICE_OK : gpu_command_begin(pass->engine->device, &pass->cmd);
     *cmd = pass->cmd;
     return status;
 }
@@ -61,9 +53,7 @@ enum sluice_status pass_submit(struct pass *pass, struct gpu_command *behind, ui
         return SLUICE_OK;
     bool own = pass->cmd;
     pass->cmd = NULL;
-    pass_record_begin(pass);
     enum sluice_status status = gpu_commands_submit(commands, count, ticks);
-    pass_record_end(pass);
     if (status < 0) {
         if (pass->engine->pager)
             pager_sweep_end(pass->engine->pager); // its experts must not be in use any more
