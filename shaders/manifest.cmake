@@ -13,6 +13,8 @@ sluice_shader(norm_rms_q8 norm_rms.comp DEFINES QUANTISE)
 sluice_shader(gated_add gated_add.comp)
 sluice_shader(moe_route moe_route.comp)
 sluice_shader(moe_combine moe_combine.comp)
+sluice_shader(moe_combine_norm moe_combine_norm.comp)
+sluice_shader(moe_combine_norm_q8 moe_combine_norm.comp DEFINES QUANTISE)
 
 # Gated DeltaNet
 sluice_shader(conv_seq conv_seq.comp VARIANTS "0=4")

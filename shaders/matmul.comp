@@ -58,6 +58,7 @@ layout(push_constant) uniform push_block { matmul_push push; };
 layout(binding = 2, std430) buffer y_buffer { float y[]; };
 layout(binding = 3, std430) readonly buffer tile_buffer { uvec4 tiles[]; }; // slot, first row, rows, slab
 layout(binding = 4, std430) readonly buffer row_token_buffer { uint row_token[]; };
+layout(binding = 4, std430) readonly buffer gate_buffer { float gates[]; }; // MATMUL_ADD_GATED
 
 #define EACH_ROW                                                                                                       \
     [[unroll]] for (uint m = 0; m < matrices; m++)                                                                     \
@@ -227,7 +228,12 @@ void write(uint r, uint c, uint y_row)
 {
     uint i = y_row * push.y_stride + push.row0 + row_of(r);
     float value = matrices == 2u ? silu(sum[0][r][c]) * sum[matrices - 1u][r][c] : sum[0][r][c];
-    y[i] = push.accumulate != 0u ? y[i] + value : value;
+    if (push.accumulate == MATMUL_STORE)
+        y[i] = value;
+    else if (push.accumulate == MATMUL_ADD)
+        y[i] += value;
+    else
+        y[i] = fma(sigmoid(gates[y_row]), value, y[i]);
     if (round_y)
         keep(slice_place(0u, 0u, r, c), value);
 }

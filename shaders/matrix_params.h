@@ -12,6 +12,11 @@ typedef uint32_t uint;
 #define MATMUL_GROUPED 1  // a list of tiles: row r of the batch is row r of x
 #define MATMUL_INDIRECT 2 // a list of tiles: row r of the batch is row row_token[r] of x
 
+// What happens to y
+#define MATMUL_STORE 0
+#define MATMUL_ADD 1       // y += result
+#define MATMUL_ADD_GATED 2 // dense: y[i] += sigmoid(gate[i]) * result[i]
+
 #define MATMUL_TILE_ROWS 8 // of a tile of the list at most
 #define MATMUL_SLABS 16    // buffers with weights that one dispatch can be bound to: kernels with WEIGHT_SLABS
 
@@ -23,7 +28,7 @@ struct matmul_push {
     uint y_stride;   // floats from row to row of y
     uint x_count;    // dense: rows of x; grouped, on matrix cores: tiles of the list
     uint block0;     // the first column block (dense) or the first tile of the list (grouped)
-    uint accumulate; // 1: y += instead of y =
+    uint accumulate; // MATMUL_STORE ...
     uint slot_units; // grouped: 16-byte units from slot to slot
     uint slot_unit0; // grouped: units from a slot's start to the weights
     uint stage_slices; // slices whose part of x is in shared memory at a time (only kernels that stage)

@@ -32,6 +32,13 @@ struct moe_combine_push {
     uint row0, row_count;
 };
 
+// moe_combine_norm.comp
+struct moe_combine_norm_push {
+    uint cols;
+    uint top_k;
+    float eps;
+};
+
 // gated_add.comp
 struct gated_add_push {
     uint count; // tokens * cols / 4

@@ -105,6 +105,7 @@ struct pass {
     uint32_t first_token;      // of the call: the pass's first
     bool is_prefill;
     bool is_last;          // of the passes of a prefill
+    uint32_t normed_layer; // whose input norm is in the scratch already, for all rows of the pass; 0: none
     bool missed_an_expert; // a layer so far had experts that no token selected
     const struct sluice_tap *tap;
     bool (*progress)(void *user, double done);

@@ -56,6 +56,36 @@ static struct activations gather_mixed(struct sub_batch *b, struct gpu_range apa
 
 // --- mixers ---------------------------------------------------------------------------------------------------------
 
+// Of what is recorded side by side for several runs, equal steps follow each other: they need no barriers between them.
+
+static void delta_rule(struct sub_batch *b, const struct weights_layer *w, uint32_t layer,
+                       const struct delta_shape *shape, const struct activations *mixed)
+{
+    struct sluice_engine *e = b->engine;
+    const struct model_config *c = &e->config;
+    struct scratch *s = &e->scratch;
+    uint32_t qkvz = model_qkvz_rows(c), ba = model_ba_rows(c), channels = model_conv_channels(c), out = mixed->cols;
+    for (uint32_t i = 0; i < b->run_count; i++) {
+        const struct run *run = &b->runs[i];
+        op_conv_seq(e->ops, b->cmd, shape, run_rows(b, s->wide, run, qkvz), run->tokens, w->conv,
+                    run->session->cache.layers[layer].conv, run_rows(b, s->conv, run, channels));
+    }
+    for (uint32_t i = 0; i < b->run_count; i++) {
+        const struct run *run = &b->runs[i];
+        op_delta_scan(e->ops, b->cmd, shape, run_rows(b, s->conv, run, channels), run_rows(b, s->ba, run, ba),
+                      run->tokens, w->a_log, w->dt_bias, run->session->cache.layers[layer].state,
+                      run_rows(b, s->delta, run, out));
+    }
+    for (uint32_t i = 0; i < b->run_count; i++) {
+        const struct run *run = &b->runs[i];
+        struct activations y = *mixed;
+        if (b->run_count > 1) // into the run's own, separately bound rows
+            y = (struct activations){.n = run->tokens, .cols = out, .f32 = run_rows(b, s->conv, run, channels)};
+        op_delta_norm(e->ops, b->cmd, shape, run_rows(b, s->delta, run, out), run_rows(b, s->wide, run, qkvz),
+                      w->linear_norm, c->norm_eps, &y);
+    }
+}
+
 static void linear_mixer(struct sub_batch *b, const struct weights_layer *w, uint32_t layer)
 {
     struct sluice_engine *e = b->engine;
@@ -73,20 +103,7 @@ static void linear_mixer(struct sub_batch *b, const struct weights_layer *w, uin
     op_matmul(e->ops, b->cmd, &w->qkvz, &x, s->wide, row_stride(b, qkvz), false);
     op_matmul(e->ops, b->cmd, &w->ba, &x, s->ba, row_stride(b, ba), false);
     struct activations mixed = activations_cols(&s->mixed, b->rows, out);
-    for (uint32_t i = 0; i < b->run_count; i++) {
-        const struct run *run = &b->runs[i];
-        const struct cache_layer *cache = &run->session->cache.layers[layer];
-        struct gpu_range wide = run_rows(b, s->wide, run, qkvz);
-        struct gpu_range conv = run_rows(b, s->conv, run, model_conv_channels(c));
-        struct gpu_range delta = run_rows(b, s->delta, run, out);
-        op_conv_seq(e->ops, b->cmd, &shape, wide, run->tokens, w->conv, cache->conv, conv);
-        op_delta_scan(e->ops, b->cmd, &shape, conv, run_rows(b, s->ba, run, ba), run->tokens, w->a_log, w->dt_bias,
-                      cache->state, delta);
-        struct activations y = mixed;
-        if (b->run_count > 1) // into the run's own, separately bound rows
-            y = (struct activations){.n = run->tokens, .cols = out, .f32 = conv};
-        op_delta_norm(e->ops, b->cmd, &shape, delta, wide, w->linear_norm, c->norm_eps, &y);
-    }
+    delta_rule(b, w, layer, &shape, &mixed);
     if (b->run_count > 1)
         mixed = gather_mixed(b, s->conv, model_conv_channels(c), out);
     op_matmul(e->ops, b->cmd, &w->linear_out, &mixed, b->h, c->hidden_size, true);
@@ -119,6 +136,28 @@ static void attend(struct sub_batch *b, const struct run *run, const struct cach
     op_attend_merge(e->ops, b->cmd, shape, s->partial_o, s->partial_ml, run->tokens, splits, qg, y);
 }
 
+static void store_keys_and_values(struct sub_batch *b, const struct weights_layer *w, uint32_t layer,
+                                  const struct attention_shape *shape)
+{
+    struct sluice_engine *e = b->engine;
+    const struct model_config *c = &e->config;
+    struct scratch *s = &e->scratch;
+    uint32_t kv = model_kv_dim(c);
+    for (uint32_t i = 0; i < b->run_count; i++) {
+        const struct run *run = &b->runs[i];
+        const struct cache_layer *cache = &run->session->cache.layers[layer];
+        for (uint32_t j = 0; j < cache->segment_count; j++) {
+            const struct kv_segment *segment = &cache->segments[j];
+            if (segment->first >= run->position + run->tokens || segment->first + segment->capacity <= run->position)
+                continue;
+            op_rope_store(e->ops, b->cmd, shape, run_rows(b, s->wide, run, model_qg_rows(c)),
+                          run_rows(b, s->k, run, kv), run_rows(b, s->v, run, kv), w->q_norm, w->k_norm, c->norm_eps,
+                          e->weights.frequencies, run->tokens, run->position, segment,
+                          run_rows(b, s->q, run, model_attention_dim(c)));
+        }
+    }
+}
+
 static void full_mixer(struct sub_batch *b, const struct weights_layer *w, uint32_t layer)
 {
     struct sluice_engine *e = b->engine;
@@ -138,17 +177,11 @@ static void full_mixer(struct sub_batch *b, const struct weights_layer *w, uint3
     op_matmul(e->ops, b->cmd, &w->k, &x, s->k, row_stride(b, kv), false);
     op_matmul(e->ops, b->cmd, &w->v, &x, s->v, row_stride(b, kv), false);
     struct activations mixed = activations_cols(&s->mixed, b->rows, out);
+    store_keys_and_values(b, w, layer, &shape);
     for (uint32_t i = 0; i < b->run_count; i++) {
         const struct run *run = &b->runs[i];
         const struct cache_layer *cache = &run->session->cache.layers[layer];
         struct gpu_range qg = run_rows(b, s->wide, run, qg_rows), q = run_rows(b, s->q, run, out);
-        for (uint32_t j = 0; j < cache->segment_count; j++) {
-            const struct kv_segment *segment = &cache->segments[j];
-            if (segment->first >= run->position + run->tokens || segment->first + segment->capacity <= run->position)
-                continue;
-            op_rope_store(e->ops, b->cmd, &shape, qg, run_rows(b, s->k, run, kv), run_rows(b, s->v, run, kv), w->q_norm,
-                          w->k_norm, c->norm_eps, e->weights.frequencies, run->tokens, run->position, segment, q);
-        }
         struct activations y = mixed;
         if (b->run_count > 1) // q is not needed any more once its attention is done
             y = (struct activations){.n = run->tokens, .cols = out, .f32 = q};
@@ -161,14 +194,13 @@ static void full_mixer(struct sub_batch *b, const struct weights_layer *w, uint3
 
 // --- feed-forward ---------------------------------------------------------------------------------------------------
 
-// y = down(swiglu(x)); `accumulate`: y += .
-static void ffn(struct sub_batch *b, const struct weights_ffn *w, const struct activations *x, struct gpu_range y,
-                bool accumulate)
+// h += down(swiglu(x)).
+static void dense_ffn(struct sub_batch *b, const struct weights_ffn *w, const struct activations *x)
 {
     struct sluice_engine *e = b->engine;
     struct activations inter = activations_cols(&e->scratch.inter, b->rows, w->inter);
     op_gate_up(e->ops, b->cmd, &w->gate_up, w->inter, x, &inter);
-    op_matmul(e->ops, b->cmd, &w->down, &inter, y, e->config.hidden_size, accumulate);
+    op_matmul(e->ops, b->cmd, &w->down, &inter, b->h, e->config.hidden_size, true);
 }
 
 // The rows of an array of the block that belong to the sub-batch.
@@ -202,9 +234,10 @@ static void shared_expert(struct sub_batch *b, const struct weights_layer *w, co
 {
     struct sluice_engine *e = b->engine;
     struct scratch *s = &e->scratch;
+    struct activations inter = activations_cols(&s->inter, b->rows, w->shared.inter);
     op_matmul(e->ops, b->cmd, &w->shared_gate, x, s->shared_gate, 1, false);
-    ffn(b, &w->shared, x, s->ffn, false);
-    op_gated_add(e->ops, b->cmd, s->ffn, s->shared_gate, 1, b->rows, e->config.hidden_size, b->h);
+    op_gate_up(e->ops, b->cmd, &w->shared.gate_up, w->shared.inter, x, &inter);
+    op_matmul_gated(e->ops, b->cmd, &w->shared.down, &inter, s->shared_gate, s->ffn, b->h);
 }
 
 // --- the pass -------------------------------------------------------------------------------------------------------
@@ -251,14 +284,15 @@ static enum sluice_status layer_sub_batch(struct pass *pass, uint32_t layer, uin
     if (layer == 0)
         op_embed_rows(e->ops, b.cmd, &e->weights.embed, block_rows(&b, b.block->tokens, 4), b.rows, b.h);
     struct activations x = activations_rows(&e->scratch.normed, b.rows);
-    op_norm_rms(e->ops, b.cmd, b.h, w->input_norm, e->config.norm_eps, &x);
+    if (pass->normed_layer == 0 || pass->normed_layer != layer)
+        op_norm_rms(e->ops, b.cmd, b.h, w->input_norm, e->config.norm_eps, &x);
     if (e->config.layers[layer].full_attention)
         full_mixer(&b, w, layer);
     else
         linear_mixer(&b, w, layer);
     if (!e->config.layers[layer].moe) {
         op_norm_rms(e->ops, b.cmd, b.h, w->post_norm, e->config.norm_eps, &x);
-        ffn(&b, &w->dense, &x, b.h, true);
+        dense_ffn(&b, &w->dense, &x);
         return pass->is_prefill ? pass_submit(pass, NULL, routed) : SLUICE_OK;
     }
     // The router's choice has a tick of its own: the host needs it while the shared expert runs.
@@ -346,6 +380,7 @@ enum sluice_status forward_layers(struct pass *pass)
 {
     enum sluice_status status = SLUICE_OK;
     ops_set_prefill(pass->engine->ops, pass->is_prefill);
+    pass->normed_layer = 0;
     for (uint32_t layer = 0; layer < pass->engine->config.layer_count; layer++) {
         if (layer == 0 || pass->is_prefill)
             TRY(budget_watch(pass));

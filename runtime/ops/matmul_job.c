@@ -152,7 +152,9 @@ static void dispatch_columns(struct ops *ops, struct gpu_command *cmd, const str
     const struct gpu_range others[] = {x,
                                        job->y,
                                        grouped ? job->tiles->range : x,
-                                       job->row_list == MATMUL_INDIRECT ? job->row_token : x,
+                                       job->push.accumulate == MATMUL_ADD_GATED ? job->gate
+                                       : job->row_list == MATMUL_INDIRECT       ? job->row_token
+                                                                                : x,
                                        job->x->q8_scales,
                                        rounds ? job->rounded->q8 : job->y,
                                        rounds ? job->rounded->q8_scales : job->y};

@@ -16,6 +16,7 @@ struct matmul_job {
     const struct moe_slab *slabs;      // grouped: where the experts lie; `weights` is the first
     uint32_t slab_count;
     struct gpu_range row_token;  // indirect
+    struct gpu_range gate;       // MATMUL_ADD_GATED
     const struct activations *x; // its 8-bit form is used when it is there and `type` is quantised
     struct matmul_push push;     // all but slices, block0 and stage_slices
 };

@@ -1,32 +1,53 @@
 #include "quant/tile.h"
+#include "runtime/ops/coop.h"
 #include "runtime/ops/matmul_job.h"
 
 enum { LIST_LANES = 64 }; // local size of the kernels that work through a list of pieces
 
-void op_matmul(struct ops *ops, struct gpu_command *cmd, const struct tensor *w, const struct activations *x,
-               struct gpu_range y, uint32_t y_stride, bool accumulate)
+// One dispatch per part, with what `job` says beside the weights and their shape.
+static void multiply_parts(struct ops *ops, struct gpu_command *cmd, const struct tensor *w, struct matmul_job job)
 {
-    if (x->n == 0)
+    job.type = w->type;
+    job.exact = w->exact;
+    job.push.cols = w->cols;
+    job.push.x_count = job.x->n;
+    if (job.x->n == 0)
         return;
-    CHECK(y_stride >= w->rows && y.bytes >= 4 * ((uint64_t)(x->n - 1) * y_stride + w->rows));
+    CHECK(job.push.y_stride >= w->rows);
+    CHECK(job.y.bytes >= 4 * ((uint64_t)(job.x->n - 1) * job.push.y_stride + w->rows));
     for (uint32_t i = 0; i < w->part_count; i++) {
         const struct tensor_part *part = &w->parts[i];
         CHECK(part->range.bytes >= quant_tile_bytes(w->type, part->rows, w->cols));
-        struct matmul_job job = {
-            .type = w->type,
-            .exact = w->exact,
-            .weights = part->range,
-            .x = x,
-            .y = y,
-            .push = {.rows = part->rows,
-                     .cols = w->cols,
-                     .row0 = part->row0,
-                     .y_stride = y_stride,
-                     .x_count = x->n,
-                     .accumulate = accumulate},
-        };
+        job.weights = part->range;
+        job.push.rows = part->rows;
+        job.push.row0 = part->row0;
         matmul_job_dispatch(ops, cmd, &job);
     }
+}
+
+void op_matmul(struct ops *ops, struct gpu_command *cmd, const struct tensor *w, const struct activations *x,
+               struct gpu_range y, uint32_t y_stride, bool accumulate)
+{
+    multiply_parts(
+        ops, cmd, w,
+        (struct matmul_job){
+            .x = x, .y = y, .push = {.y_stride = y_stride, .accumulate = accumulate ? MATMUL_ADD : MATMUL_STORE}});
+}
+
+void op_matmul_gated(struct ops *ops, struct gpu_command *cmd, const struct tensor *w, const struct activations *x,
+                     struct gpu_range gate, struct gpu_range y, struct gpu_range h)
+{
+    struct matmul_job job = {
+        .x = x, .y = h, .gate = gate, .push = {.y_stride = w->rows, .accumulate = MATMUL_ADD_GATED}};
+    CHECK(gate.bytes >= 4ull * x->n);
+    job.type = w->type;
+    job.exact = w->exact;
+    if (!coop_multiplies(ops, &job)) {
+        multiply_parts(ops, cmd, w, job);
+        return;
+    }
+    op_matmul(ops, cmd, w, x, y, w->rows, false);
+    op_gated_add(ops, cmd, y, gate, 1, x->n, w->rows, h);
 }
 
 void op_gate_up(struct ops *ops, struct gpu_command *cmd, const struct tensor *gate_up, uint32_t inter,

@@ -47,3 +47,27 @@ void op_moe_combine(struct ops *ops, struct gpu_command *cmd, struct gpu_range y
                                .groups_y = 1,
                                .groups_z = 1});
 }
+
+void op_moe_combine_norm(struct ops *ops, struct gpu_command *cmd, struct gpu_range y, struct gpu_range row,
+                         struct gpu_range weight, uint32_t top_k, struct gpu_range h, struct gpu_range w, float eps,
+                         const struct activations *x)
+{
+    uint64_t picks = (uint64_t)x->n * top_k, bytes = 4ull * x->n * x->cols;
+    bool q8 = x->q8.bytes != 0;
+    CHECK(x->cols > 0 && x->cols % 4 == 0 && top_k > 0 && x->n <= ops->caps->max_groups_x);
+    CHECK(y.bytes >= 4 * picks * x->cols && row.bytes >= 4 * picks && weight.bytes >= 4 * picks);
+    CHECK(h.bytes >= bytes && x->f32.bytes >= bytes && w.bytes >= 4ull * x->cols);
+    CHECK(!q8 || (x->cols % 32 == 0 && x->q8.bytes >= bytes / 4 && x->q8_scales.bytes >= bytes / 16));
+    struct moe_combine_norm_push push = {.cols = x->cols, .top_k = top_k, .eps = eps};
+    struct gpu_range plain[] = {h, w, x->f32, y, row, weight};
+    struct gpu_range rounded[] = {h, w, x->f32, x->q8, x->q8_scales, y, row, weight};
+    ops_dispatch(ops, cmd,
+                 &(struct ops_dispatch){.shader = q8 ? SHADER_MOE_COMBINE_NORM_Q8 : SHADER_MOE_COMBINE_NORM,
+                                        .ranges = q8 ? rounded : plain,
+                                        .range_count = q8 ? 8 : 6,
+                                        .push = &push,
+                                        .push_bytes = sizeof push,
+                                        .groups_x = x->n,
+                                        .groups_y = 1,
+                                        .groups_z = 1});
+}

@@ -74,6 +74,11 @@ void op_quantize_q8(struct ops *ops, struct gpu_command *cmd, const struct activ
 void op_matmul(struct ops *ops, struct gpu_command *cmd, const struct tensor *w, const struct activations *x,
                struct gpu_range y, uint32_t y_stride, bool accumulate);
 
+// h[n, rows] += sigmoid(gate[n]) * (x[n, cols] * W^T). y [n, rows] may be used for the product. The same bits as
+// op_matmul to y and then op_gated_add.
+void op_matmul_gated(struct ops *ops, struct gpu_command *cmd, const struct tensor *w, const struct activations *x,
+                     struct gpu_range gate, struct gpu_range y, struct gpu_range h);
+
 // y[n, inter] = silu(x * gate^T) * (x * up^T). `gate_up` holds 2 * inter rows as alternating row tiles: gate rows
 // 0..31, up rows 0..31, gate rows 32..63, ... (quant_tile_pack_pair); gate_up->rows = 2 * inter rounded up to whole
 // tiles each.
@@ -136,6 +141,13 @@ void op_moe_down(struct ops *ops, struct gpu_command *cmd, const struct moe_slab
 void op_moe_combine(struct ops *ops, struct gpu_command *cmd, struct gpu_range y, struct gpu_range row,
                     struct gpu_range weight, uint32_t n, uint32_t top_k, uint32_t row0, uint32_t row_count,
                     struct gpu_range h, uint32_t hidden);
+
+// h[t, :] += sum over t's picks p, in the order given, of weight[t, p] * y[row[t, p], :]; then x = norm(h) as by
+// op_norm_rms(h, w, eps). The same bits as op_moe_combine of all rows and op_norm_rms. For few tokens: one workgroup
+// each.
+void op_moe_combine_norm(struct ops *ops, struct gpu_command *cmd, struct gpu_range y, struct gpu_range row,
+                         struct gpu_range weight, uint32_t top_k, struct gpu_range h, struct gpu_range w, float eps,
+                         const struct activations *x);
 
 // h[t, :] += sigmoid(gate[t]) * y[t, :]; gate [n] with stride gate_stride floats.
 void op_gated_add(struct ops *ops, struct gpu_command *cmd, struct gpu_range y, struct gpu_range gate,

@@ -197,6 +197,37 @@ static void bits_do_not_depend_on_the_tuning(void **state)
     for_each_kernel(check_tunings);
 }
 
+static void expect_gated(enum quant_type type, bool q8, uint32_t rows, uint32_t n)
+{
+    enum { COLS = 256 };
+    uint64_t seed = rows + n;
+    struct matrix m;
+    matrix_make(&m, &seed, type, WEIGHTS_RANDOM, rows, COLS);
+    struct activations x = activations_make(&seed, n, COLS, 0, q8);
+    activations_quantize(&x);
+    struct gpu_range gate = buffer_random(&seed, n, -3, 3), h = buffer_random(&seed, n * rows, -1, 1);
+    struct gpu_range want = buffer_floats(buffer_data(h), n * rows), y = matmul_run(mixer_ops, &m.tensor, &x);
+    if (rows > 64)
+        matrix_split(&m, (const uint32_t[]){64}, 2);
+    struct gpu_command *cmd = command_open();
+    op_gated_add(mixer_ops, cmd, y, gate, 1, n, rows, want);
+    op_matmul_gated(mixer_ops, cmd, &m.tensor, &x, gate, buffer_output(4 * n * rows), h);
+    command_run(cmd);
+    assert_same_floats("gated", buffer_data(want), buffer_data(h), n * rows);
+    matrix_free(&m);
+    buffers_release();
+}
+
+static void gated_products_have_the_bits_of_product_and_sum(void **state)
+{
+    // The shared expert's part of every token: a session would answer differently where the two are separate kernels.
+    (void)state;
+    expect_gated(QUANT_Q4_K, true, 32, 1);
+    expect_gated(QUANT_Q6_K, true, 260, 5);
+    expect_gated(QUANT_Q8_0, false, 100, 9);
+    expect_gated(QUANT_BF16, false, 68, 3);
+}
+
 static void matmul_in_parts_and_in_small_grids_gives_the_same_bits(void **state)
 {
     // The head is larger than one binding on many devices, and long prompts need more blocks than one grid has.
@@ -282,6 +313,7 @@ int main(void)
         mixer_unit_test(matmul_of_constant_rows_does_not_drift),
         mixer_unit_test(bits_do_not_depend_on_the_other_columns),
         mixer_unit_test(bits_do_not_depend_on_the_tuning),
+        mixer_unit_test(gated_products_have_the_bits_of_product_and_sum),
         mixer_unit_test(matmul_in_parts_and_in_small_grids_gives_the_same_bits),
         mixer_unit_test(matmul_writes_its_rows_only_and_accumulates),
         mixer_unit_test(eight_bit_activations_cost_little_accuracy),

@@ -139,6 +139,40 @@ static void combine_does_not_depend_on_batches(void **state)
     }
 }
 
+static void expect_combine_norm(uint32_t n, uint32_t top_k, uint32_t hidden)
+{
+    uint64_t seed = hidden;
+    struct combine one = combine_make(n, top_k, hidden), two = combine_make(n, top_k, hidden);
+    struct gpu_range w = buffer_random(&seed, hidden, -1, 1);
+    struct activations want = {.n = n, .cols = hidden, .f32 = buffer_output(4 * n * hidden)};
+    if (hidden % 32 == 0)
+        add_rounded(&want);
+    struct activations x = want;
+    x.f32 = buffer_output(4 * n * hidden);
+    if (hidden % 32 == 0)
+        add_rounded(&x);
+    struct gpu_command *cmd = command_open();
+    op_moe_combine(mixer_ops, cmd, one.y, one.row, one.weight, n, top_k, 0, one.rows, one.h, hidden);
+    op_norm_rms(mixer_ops, cmd, one.h, w, 1e-6f, &want);
+    op_moe_combine_norm(mixer_ops, cmd, two.y, two.row, two.weight, top_k, two.h, w, 1e-6f, &x);
+    command_run(cmd);
+    assert_same_floats("h", buffer_data(one.h), buffer_data(two.h), n * hidden);
+    assert_same_floats("x", buffer_data(want.f32), buffer_data(x.f32), n * hidden);
+    if (hidden % 32 == 0)
+        assert_rounded("x", &x);
+}
+
+static void combine_with_norm_gives_the_bits_of_both(void **state)
+{
+    // A decoded token goes through this kernel, a prompt through the other two: they must agree on what they have read.
+    (void)state;
+    expect_combine_norm(1, 10, 2048);
+    expect_combine_norm(8, 1, 4);
+    expect_combine_norm(3, 5, 260);
+    expect_combine_norm(2, 7, 1056);
+    expect_combine_norm(1, 32, 4128);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -146,6 +180,7 @@ int main(void)
         mixer_unit_test(route_breaks_ties_by_index),
         mixer_unit_test(route_of_broken_logits_names_existing_experts),
         mixer_unit_test(combine_agrees_with_reference),
+        mixer_unit_test(combine_with_norm_gives_the_bits_of_both),
         mixer_unit_test(combine_does_not_depend_on_batches),
     };
     return cmocka_run_group_tests(tests, mixer_group_setup, mixer_group_teardown);
