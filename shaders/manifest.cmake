@@ -41,9 +41,9 @@ sluice_shader(attend_merge attend_merge.comp)
 sluice_shader(attend_merge_q8 attend_merge.comp DEFINES QUANTISE)
 
 # Matrices. The variants are what runtime/ops chooses on a GPU: lanes, rows per lane, columns, matrices, row list, dot
-# product, unrolled, slice lanes (for long rows), and (10) y rounded. 64 lanes are the default where subgroups are that
-# wide; calibration may try them elsewhere, and does not keep what is slower. On a software driver one lane takes several
-# rows and all slices.
+# product, unrolled, slice lanes (for long rows), and (10) y rounded. 64 lanes are possible only where subgroups are that
+# wide. Calibration also tries to do without the dot product instruction; of that the largest variants are listed. On a
+# software driver one lane takes several rows and all slices.
 set(matmul_f32_variants)
 set(matmul_q8_variants)
 foreach(kind "3=1 4=0" "3=2 4=0" "3=2 4=2" "3=1 4=1")
@@ -59,6 +59,10 @@ endforeach()
 foreach(variant IN LISTS matmul_f32_variants) # a pair's results are rounded for the matrix that follows
   string(REGEX REPLACE "3=2.*" "\\0 10=1" variant "${variant}")
   list(APPEND matmul_q8_variants "${variant}")
+endforeach()
+foreach(kind "2=4 3=1 4=0 5=0 6=1 7=8" "2=4 3=1 4=1 5=0 6=1 7=8"
+             "2=2 3=2 4=0 5=0 6=1 7=8 10=1" "2=2 3=2 4=2 5=0 6=1 7=8 10=1")
+  list(APPEND matmul_q8_variants "0=32 1=1 ${kind}" "wide 0=64 1=1 ${kind}")
 endforeach()
 foreach(x f32 q8)
   set(slabs_${x}_variants ${matmul_${x}_variants})

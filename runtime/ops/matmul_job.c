@@ -110,9 +110,15 @@ static void dispatch_blocks(struct ops *ops, struct gpu_command *cmd, struct mat
     }
 }
 
+// Without the dot product instruction four columns of a pair are more than Intel's registers hold, and eight of one
+// matrix more than AMD's scalar ones.
 static const uint32_t *column_choices(const struct ops *ops, const struct matmul_job *job)
 {
-    return ops->tuning.matmul.columns[uses_q8(job->type, job->x)][job->pair];
+    static const uint32_t few[2][MATMUL_COLUMN_CHOICES] = {{1, 2, 4}, {1, 2}};
+    bool q8 = uses_q8(job->type, job->x);
+    if (q8 && !ops->tuning.matmul.integer_dot && !ops->caps->is_software)
+        return few[job->pair];
+    return ops->tuning.matmul.columns[q8][job->pair];
 }
 
 // Whether a workgroup's results fit where the stage was: see keep() in matmul_quads.glsl.

@@ -107,7 +107,8 @@ bool tuning_is_valid(const struct tuning *t, const struct gpu_caps *caps)
 {
     const struct matmul_tuning *m = &t->matmul;
     uint32_t slice_lanes = m->slice_columns_max ? MATMUL_SLICES_MAX : 1;
-    return m->lanes > 0 && m->rows_per_lane > 0 && m->lanes * m->rows_per_lane % 32 == 0 &&
+    bool fits = caps->is_software || m->lanes <= 32 || m->lanes <= caps->subgroup_size;
+    return fits && m->lanes > 0 && m->rows_per_lane > 0 && m->lanes * m->rows_per_lane % 32 == 0 &&
            m->lanes * slice_lanes <= caps->max_invocations && (m->stage_words == 0 || caps->has_int64) &&
            m->stage_lanes <= caps->max_invocations && (!t->attend.wide || caps->has_int64) &&
            (!(t->matrix_cores || t->matrix_attention) || caps->matrix_cores);
@@ -124,16 +125,17 @@ static const struct tuning_knob knobs_software[] = {
     {"matmul.read_ahead", MEMBER(matmul.read_ahead), 2, TUNING_TRIAL_VECTOR, {{0}, {1}}},
 };
 
-// The first is how a workgroup covers rows: lanes and rows per lane.
+// The first is how a workgroup covers rows: lanes and rows per lane. Choices whose kernels spill registers with one of
+// the compilers that tools/offline-compile asks are not among these: two rows per lane on Intel, loops that are not
+// unrolled on Intel and AMD, 64 lanes where subgroups are narrower (tuning_is_valid).
 static const struct tuning_knob knobs_gpu[] = {
     {"matmul.lanes",
      offsetof(struct tuning, matmul.lanes),
      2,
-     4,
+     2,
      TUNING_TRIAL_VECTOR | TUNING_TRIAL_MATRIX,
-     {{32, 1}, {64, 1}, {32, 2}, {64, 2}}},
+     {{32, 1}, {64, 1}}},
     {"matmul.slice_columns_max", MEMBER(matmul.slice_columns_max), 3, TUNING_TRIAL_VECTOR, {{0}, {1}, {4}}},
-    {"matmul.unrolled", MEMBER(matmul.unrolled), 2, TUNING_TRIAL_VECTOR | TUNING_TRIAL_MATRIX, {{0}, {1}}},
     {"matmul.integer_dot", MEMBER(matmul.integer_dot), 2, TUNING_TRIAL_VECTOR | TUNING_TRIAL_MATRIX, {{0}, {1}}},
     {"matmul.columns_q8", MEMBER(matmul.columns[1][0]), 2, TUNING_TRIAL_MATRIX, {{1, 2, 4}, {1, 2, 4, 8}}},
     {"matrix_cores", MEMBER(matrix_cores), 2, TUNING_TRIAL_MATRIX, {{0}, {1}}}, // last, so that the others are settled

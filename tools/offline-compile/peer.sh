@@ -4,12 +4,12 @@
 #
 #   tools/offline-compile/peer.sh BUILD_DIR --sid TREE [TARGET...]
 #
-# The tree needs llama.cpp-tests and libggml0-backend-vulkan besides what run.sh needs. For each target (by default sid-rdna2
-# sid-rdna3 sid-rdna4 sid-ampere sid-a770 sid-b580) llama.cpp's own test program runs its operations on the card that is not there,
-# pipeline_recorder.c writes down the pipelines that llama.cpp chooses for that card, and shader_stats compiles those.
-# Matrix-vector products are recorded twice, with float arithmetic (GGML_VK_DISABLE_MMVQ) and with integer dot products
-# (GGML_VK_FORCE_MMVQ); matrix products and attention with cooperative matrices and without. What the tests say of the
-# results means nothing: nothing is computed.
+# The tree needs llama.cpp-tests and libggml0-backend-vulkan besides what run.sh needs. For each target (by default
+# sid-rdna2 sid-rdna3 sid-rdna4 sid-ampere sid-a770 sid-b580) llama.cpp's own test program runs its operations on the card
+# that is not there, pipeline_recorder.c writes down the pipelines that llama.cpp chooses for that card, and shader_stats
+# compiles those. Matrix-vector products are recorded twice, with float arithmetic (GGML_VK_DISABLE_MMVQ) and with integer
+# dot products (GGML_VK_FORCE_MMVQ); matrix products and attention with cooperative matrices and without. What the tests
+# say of the results means nothing: nothing is computed.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 

@@ -7,7 +7,8 @@ Reads DIR/TARGET.tsv and DIR/TARGET/n.txt, which shader_stats wrote. Prints one 
 --markdown one line per class and target, with --peer the matrix-vector products beside llama.cpp's, which peer.sh left in
 that folder. Exit status 1 if a variant is bad or goes over its ceiling.
 
-A class is a kernel; matrix kernels have two, for one row of activations (/1) and for several (/n). The ceilings of a class
+A class is a kernel; matrix kernels have two, for one row of activations (/1) and for several (/n), and a third for those
+without the dot product instruction (/plain). The ceilings of a class
 bound its worst variant. --update sets them to what was measured and a tenth, for the targets given.
 """
 import argparse
@@ -45,6 +46,8 @@ class Row:
     def class_name(self):
         if not re.match(r"matmul_|mul_mat_vec", self.kernel):
             return self.kernel
+        if self.kernel.startswith("matmul_q") and self.constant(5, 1) == 0:
+            return self.kernel + "/plain"
         return self.kernel + ("/1" if self.columns() == 1 else "/n")
 
 
@@ -254,7 +257,7 @@ def peer_cell(rows, pattern, target):
 def print_comparison(ours, theirs, targets):
     print("| format | | " + " | ".join(targets) + " |\n" + "|---" * (len(targets) + 2) + "|")
     for name in ["q4_k", "q5_k", "q6_k", "q8_0"]:
-        for who, rows, pattern in [("ours", ours, f"matmul_{name}_q8"),
+        for who, rows, pattern in [("ours", ours, f"matmul_{name}_q8(_slabs)?"),
                                    ("llama.cpp, integers", theirs, f"mul_mat_vec_(id_)?{name}_q8_1.*"),
                                    ("llama.cpp, floats", theirs, f"mul_mat_vec_(id_)?{name}_f32.*")]:
             print(f"| {name if who == 'ours' else ''} | {who} | "
