@@ -227,6 +227,11 @@ struct gpu_range gpu_range_make(struct gpu_buffer *buffer, uint64_t offset, uint
     return (struct gpu_range){.buffer = buffer, .offset = offset, .bytes = bytes};
 }
 
+struct gpu_range gpu_range_all(struct gpu_buffer *buffer)
+{
+    return gpu_range_make(buffer, 0, buffer->bytes);
+}
+
 struct gpu_range gpu_range_part(struct gpu_range range, uint64_t offset, uint64_t bytes)
 {
     CHECK(offset <= range.bytes && bytes <= range.bytes - offset);

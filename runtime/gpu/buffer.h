@@ -45,6 +45,8 @@ void *gpu_buffer_map(const struct gpu_buffer *buffer);
 
 // The range of `buffer` from `offset`, checked against its size.
 struct gpu_range gpu_range_make(struct gpu_buffer *buffer, uint64_t offset, uint64_t bytes);
+// All of `buffer`.
+struct gpu_range gpu_range_all(struct gpu_buffer *buffer);
 // A part of a range, checked.
 struct gpu_range gpu_range_part(struct gpu_range range, uint64_t offset, uint64_t bytes);
 

@@ -80,20 +80,15 @@ fail:
     return status;
 }
 
-static struct gpu_range whole(struct gpu_buffer *buffer)
-{
-    return gpu_range_make(buffer, 0, gpu_buffer_bytes(buffer));
-}
-
 static enum sluice_status attend(struct ops *ops, const struct self_test *t)
 {
     enum sluice_status status;
     struct gpu_command *cmd;
     uint64_t tick;
-    struct kv_segment segment = {.k = whole(t->k), .v = whole(t->v), .capacity = CAPACITY};
+    struct kv_segment segment = {.k = gpu_range_all(t->k), .v = gpu_range_all(t->v), .capacity = CAPACITY};
     TRY(gpu_command_begin(ops->device, &cmd));
-    op_attend(ops, cmd, &t->shape, whole(t->q), TOKENS, CONTEXT - TOKENS, &segment, 0, CONTEXT, SPLIT_TOKENS, 0, SPLITS,
-              whole(t->o), whole(t->ml));
+    op_attend(ops, cmd, &t->shape, gpu_range_all(t->q), TOKENS, CONTEXT - TOKENS, &segment, 0, CONTEXT, SPLIT_TOKENS, 0,
+              SPLITS, gpu_range_all(t->o), gpu_range_all(t->ml));
     TRY(gpu_command_submit(cmd, &tick));
     TRY(gpu_wait(ops->device, tick));
 fail:

@@ -71,21 +71,16 @@ fail:
     return status;
 }
 
-static struct gpu_range whole(struct gpu_buffer *buffer)
-{
-    return gpu_range_make(buffer, 0, gpu_buffer_bytes(buffer));
-}
-
 static enum sluice_status multiply(struct ops *ops, const struct self_test *t)
 {
     enum sluice_status status;
     struct gpu_command *cmd;
     uint64_t tick;
-    struct tensor_part part = {.range = whole(t->w), .rows = ROWS};
+    struct tensor_part part = {.range = gpu_range_all(t->w), .rows = ROWS};
     struct tensor w = {.type = QUANT_Q8_0, .rows = ROWS, .cols = COLS, .part_count = 1, .parts = &part};
-    struct activations x = {.n = TOKENS, .cols = COLS, .f32 = whole(t->x)};
+    struct activations x = {.n = TOKENS, .cols = COLS, .f32 = gpu_range_all(t->x)};
     TRY(gpu_command_begin(ops->device, &cmd));
-    op_matmul(ops, cmd, &w, &x, whole(t->y), ROWS, false);
+    op_matmul(ops, cmd, &w, &x, gpu_range_all(t->y), ROWS, false);
     TRY(gpu_command_submit(cmd, &tick));
     TRY(gpu_wait(ops->device, tick));
 fail:

@@ -121,13 +121,21 @@ static void compare_experts(const struct golden *g, const struct outcome *o)
         fail_msg("%u of %u selected experts differ from Transformers'", different, total);
 }
 
-static void check_case(const char *name, bool decode, enum sluice_expert_pool pool)
+// What Transformers computed, and a container of the same weights. Close it, and fixture_remove.
+static struct golden open_case(const char *name, char container[4096])
 {
-    char path[512], container[4096];
-    struct golden g = golden_open(name);
+    char path[512];
     snprintf(path, sizeof path, TEST_DATA "/golden/%s/config.json", name);
     char *config = fixture_text(path);
     fixture_container(config, 1, QUANT_BF16, container);
+    mem_free(config);
+    return golden_open(name);
+}
+
+static void check_case(const char *name, bool decode, enum sluice_expert_pool pool)
+{
+    char container[4096];
+    struct golden g = open_case(name, container);
     struct outcome o;
     struct outcome_options options = {.decode = decode, .greedy_count = g.greedy_count, .engine.expert_pool = pool};
 #ifdef MATRIX_CORES
@@ -147,7 +155,6 @@ static void check_case(const char *name, bool decode, enum sluice_expert_pool po
     for (uint32_t i = 0; i < g.greedy_count; i++)
         assert_int_equal(o.greedy[i], g.greedy[i]);
     outcome_finish(&o);
-    mem_free(config);
     golden_close(&g);
     fixture_remove();
 }
@@ -156,11 +163,8 @@ static void check_case(const char *name, bool decode, enum sluice_expert_pool po
 // first one stored. The limit is of the largest difference of any logit, in shares of the largest logit.
 static void check_cache(const char *name, enum sluice_kv kv, double limit)
 {
-    char path[512], container[4096];
-    struct golden g = golden_open(name);
-    snprintf(path, sizeof path, TEST_DATA "/golden/%s/config.json", name);
-    char *config = fixture_text(path);
-    fixture_container(config, 1, QUANT_BF16, container);
+    char container[4096];
+    struct golden g = open_case(name, container);
     struct outcome o;
     struct outcome_options options = {.split = g.tokens - g.tokens / 4, .engine.kv = kv};
     outcome_compute(container, g.ids, g.tokens, &options, &o);
@@ -169,7 +173,6 @@ static void check_cache(const char *name, enum sluice_kv kv, double limit)
     if (!(difference <= limit * scale))
         fail_msg("%s: logits off by %g of %g", name, difference, scale);
     outcome_finish(&o);
-    mem_free(config);
     golden_close(&g);
     fixture_remove();
 }

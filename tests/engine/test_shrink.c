@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "tests/engine/engine_fixture.h"
+#include "tests/offload/pinned_memory.h"
 
 enum { TOKENS = 60, GREEDY = 3, HUGE_PAGE_KILOBYTES = 2048 };
 
@@ -70,20 +71,6 @@ static void test_same_answer(void **state)
         }
     }
     outcome_finish(&whole);
-}
-
-// Kilobytes that the kernel holds in memory for io_uring; 0 where it does not say, or nothing is registered.
-static unsigned long pinned_kilobytes(void)
-{
-    FILE *file = fopen("/proc/self/status", "r");
-    char line[128];
-    unsigned long value = 0;
-    while (file && fgets(line, sizeof line, file))
-        if (sscanf(line, "VmPin: %lu", &value) == 1)
-            break;
-    if (file)
-        fclose(file);
-    return value;
 }
 
 static void check_memory(enum sluice_expert_pool pool)

@@ -33,11 +33,6 @@ struct gpu_buffer *gpu_fixture_buffer(struct gpu_device *device, enum gpu_memory
     return buffer;
 }
 
-struct gpu_range gpu_range_all(struct gpu_buffer *buffer)
-{
-    return gpu_range_make(buffer, 0, gpu_buffer_bytes(buffer));
-}
-
 static void copy_now(struct gpu_device *device, struct gpu_range from, struct gpu_range to)
 {
     struct gpu_command *command;

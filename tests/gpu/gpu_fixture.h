@@ -28,8 +28,6 @@ struct gpu_buffer *gpu_fixture_filled(struct gpu_device *device, const uint32_t 
 // Copies `count` words of a buffer to the host, waiting for everything submitted.
 void gpu_fixture_read(struct gpu_device *device, struct gpu_buffer *buffer, uint32_t *words, uint32_t count);
 
-struct gpu_range gpu_range_all(struct gpu_buffer *buffer);
-
 // Records y = x * multiplier + addend over `count` words with the kernel `probe`.
 void gpu_fixture_probe(struct gpu_device *device, struct gpu_command *command, struct gpu_range x, struct gpu_range y,
                        struct probe_push push);

@@ -11,6 +11,7 @@
 #include "container_sample.h"
 #include "offload/loader.h"
 #include "runtime/base/mem.h"
+#include "tests/offload/pinned_memory.h"
 
 enum { RECORD_BYTES_MAX = 8192, SLOTS = 6 };
 
@@ -197,20 +198,6 @@ static void destroying_waits_for_what_is_in_flight(void **state)
     }
     for (size_t i = 0; i < (size_t)SLOTS * RECORD_BYTES_MAX; i++)
         assert_int_equal(memory[i], 0x55);
-}
-
-// Kilobytes that the kernel holds in memory for io_uring; 0 where it does not say.
-static unsigned long pinned_kilobytes(void)
-{
-    FILE *file = fopen("/proc/self/status", "r");
-    char line[128];
-    unsigned long value = 0;
-    while (file && fgets(line, sizeof line, file))
-        if (sscanf(line, "VmPin: %lu", &value) == 1)
-            break;
-    if (file)
-        fclose(file);
-    return value;
 }
 
 // Slots that were given back would stay in memory, or reads into the others fail.

@@ -33,8 +33,8 @@ static void fire(void *user, struct gpu_command *cmd)
 {
     struct shot *s = user;
     struct gpu_buffer *out = s->prober->out, *in = s->prober->in;
-    struct gpu_range to = gpu_range_make(out, 0, gpu_buffer_bytes(out));
-    struct gpu_range both[] = {s->reads ? gpu_range_make(in, 0, gpu_buffer_bytes(in)) : to, to};
+    struct gpu_range to = gpu_range_all(out);
+    struct gpu_range both[] = {s->reads ? gpu_range_all(in) : to, to};
     gpu_dispatch(cmd, s->kernel, s->reads ? both : &to, s->reads ? 2 : 1, s->push, s->push_bytes, s->groups, 1, 1);
 }
 
