@@ -25,6 +25,7 @@ struct job {
     size_t count, scored;  // scored: of the last ones
     uint32_t vocab;        // of the reference
     float *reference;      // [scored][vocab]
+    uint64_t *experts[2];  // [count] fingerprints of FILE's and of the reference's, divergence_add_expert
     int32_t *continuation; // [greedy], the reference's
     uint32_t same;         // tokens of FILE's own continuation that are the same
     struct divergence divergence;
@@ -33,9 +34,19 @@ struct job {
 // One model at work.
 struct reading {
     struct job *job;
+    uint64_t *experts; // [job->count], of the job
+    uint32_t top_k;
     struct sluice_engine *engine;
     struct sluice_session *session;
 };
+
+static enum sluice_status keep_experts(void *user, uint32_t layer, uint32_t first, uint32_t rows, const uint32_t *ids)
+{
+    struct reading *r = user;
+    for (size_t i = 0; i < (size_t)rows * r->top_k; i++)
+        divergence_add_expert(&r->experts[first + i / r->top_k], layer, ids[i]);
+    return SLUICE_OK;
+}
 
 static enum sluice_status keep_logits(void *user, uint32_t first, uint32_t rows, const float *values)
 {
@@ -57,7 +68,8 @@ static enum sluice_status compare_logits(void *user, uint32_t first, uint32_t ro
         if (token >= skipped)
             divergence_add(&job->divergence, job->reference + (token - skipped) * job->vocab,
                            values + (size_t)row * job->vocab, job->vocab,
-                           token + 1 < job->count ? job->ids[token + 1] : -1);
+                           token + 1 < job->count ? job->ids[token + 1] : -1,
+                           job->experts[0][token] == job->experts[1][token]);
     }
     return SLUICE_OK;
 }
@@ -102,7 +114,7 @@ static enum sluice_status check_vocab(const struct job *job, const struct sluice
 static enum sluice_status read_text(struct job *job, bool is_reference)
 {
     enum sluice_status status;
-    struct reading r = {.job = job};
+    struct reading r = {.job = job, .experts = job->experts[is_reference]};
     struct cli_engine_options options = job->engine_options;
     if (is_reference) {
         options.activations = "f32";
@@ -113,7 +125,9 @@ static enum sluice_status read_text(struct job *job, bool is_reference)
     const struct sluice_model *model = sluice_engine_model(r.engine);
     TRY(is_reference ? prepare_reference(job, model) : check_vocab(job, model));
     TRY(sluice_session_create(r.engine, &r.session));
-    struct sluice_tap tap = {.user = &r, .logits = is_reference ? keep_logits : compare_logits};
+    r.top_k = model->top_k;
+    struct sluice_tap tap = {
+        .user = &r, .experts = keep_experts, .logits = is_reference ? keep_logits : compare_logits};
     TRY(sluice_prefill(r.session, job->ids, job->count, &(struct sluice_prefill_options){.tap = &tap}));
     TRY(continue_greedily(&r, is_reference));
     if (options.verbose)
@@ -133,6 +147,9 @@ static enum sluice_status run(struct job *job)
         TRY(ids_load_text(job->text_path, job->paths[1], &job->ids, &job->count));
     TRY(job->count + job->greedy <= UINT32_MAX ? SLUICE_OK
                                                : error_set(SLUICE_ERR_ARGUMENT, "%zu tokens are too many", job->count));
+    for (int i = 0; i < 2; i++)
+        if (!(job->experts[i] = mem_alloc(job->count, sizeof *job->experts[i])))
+            return SLUICE_ERR_MEMORY;
     job->scored = job->last && job->last < job->count ? job->last : job->count;
     TRY(read_text(job, true));
     TRY(read_text(job, false));
@@ -153,6 +170,8 @@ static void print_report(struct job *job)
     printf("tokens           %zu\n", d->count);
     printf("KL divergence    mean %.3e  median %.3e  99 %% below %.3e  worst %.3e nats\n", divergence_mean(d),
            divergence_quantile(d, 0.5), divergence_quantile(d, 0.99), divergence_quantile(d, 1));
+    printf("same experts     %.2f %% in every layer, mean of these %.3e nats\n",
+           100.0 * (double)d->same_experts / (double)d->count, divergence_mean_same_experts(d));
     printf("same likeliest   %.2f %%\n", 100.0 * (double)d->same_top / (double)d->count);
     printf("perplexity       %.4f, reference %.4f\n", perplexity(d->loss, d->predicted),
            perplexity(d->reference_loss, d->predicted));
@@ -164,10 +183,12 @@ static enum sluice_status print_json(struct job *job)
 {
     struct divergence *d = &job->divergence;
     json_t *report = json_pack(
-        "{s:I, s:{s:f,s:f,s:f,s:f}, s:f, s:f, s:f, s:{s:i,s:i}}", "tokens", (json_int_t)d->count,                   //
-        "kl", "mean", divergence_mean(d), "median", divergence_quantile(d, 0.5), "p99",                             //
-        divergence_quantile(d, 0.99), "worst", divergence_quantile(d, 1),                                           //
-        "same_top", (double)d->same_top / (double)d->count, "perplexity", perplexity(d->loss, d->predicted),        //
+        "{s:I, s:{s:f,s:f,s:f,s:f,s:f}, s:f, s:f, s:f, s:f, s:{s:i,s:i}}", "tokens", (json_int_t)d->count, //
+        "kl", "mean", divergence_mean(d), "median", divergence_quantile(d, 0.5), "p99",                    //
+        divergence_quantile(d, 0.99), "worst", divergence_quantile(d, 1), "mean_same_experts",
+        divergence_mean_same_experts(d), //
+        "same_experts", (double)d->same_experts / (double)d->count, "same_top", (double)d->same_top / (double)d->count,
+        "perplexity", perplexity(d->loss, d->predicted),                                                            //
         "reference_perplexity", perplexity(d->reference_loss, d->predicted), "continuation", "tokens", job->greedy, //
         "same", job->same);
     if (!report)
@@ -196,7 +217,8 @@ int cmd_divergence(int argc, char **argv)
         "FILE [REFERENCE] --text TEXT.txt",
         "Measures how far the predictions of the model in FILE are from those of REFERENCE, another container of the "
         "same model (such as its BF16 form; default: FILE itself), over the tokens of a text: Kullback-Leibler "
-        "divergence in nats, how often both find the same token likeliest, perplexity. The options for numbers (--kv, "
+        "divergence in nats, how often both choose the same experts and find the same token likeliest, perplexity. The "
+        "options for numbers (--kv, "
         "--activations) concern FILE; the reference always computes with f32 activations and an f32 KV cache. Its "
         "logits are kept in memory: 4 bytes x vocabulary x tokens compared.",
         options,
@@ -217,6 +239,8 @@ int cmd_divergence(int argc, char **argv)
         print_report(&job);
     divergence_finish(&job.divergence);
     mem_free(job.reference);
+    mem_free(job.experts[0]);
+    mem_free(job.experts[1]);
     mem_free(job.continuation);
     mem_free(job.ids);
     return status < 0 ? cli_fail(status) : CLI_OK;

@@ -37,7 +37,7 @@ static double log_sum_exp(const float *logits, uint32_t vocab)
 }
 
 void divergence_add(struct divergence *d, const float *reference, const float *logits, uint32_t vocab,
-                    int32_t successor)
+                    int32_t successor, bool same_experts)
 {
     CHECK(d->count < d->capacity);
     double p_norm = log_sum_exp(reference, vocab), q_norm = log_sum_exp(logits, vocab), kl = 0;
@@ -45,7 +45,10 @@ void divergence_add(struct divergence *d, const float *reference, const float *l
         double p = (double)reference[i] - p_norm, q = (double)logits[i] - q_norm;
         kl += exp(p) * (p - q);
     }
-    d->kl[d->count++] = kl > 0 ? kl : 0; // rounding may leave -1e-17
+    kl = kl > 0 ? kl : 0; // rounding may leave -1e-17
+    d->kl[d->count++] = kl;
+    d->same_experts += same_experts;
+    d->same_experts_kl += same_experts ? kl : 0;
     d->same_top += divergence_likeliest(reference, vocab) == divergence_likeliest(logits, vocab);
     if (successor < 0)
         return;
@@ -60,6 +63,19 @@ double divergence_mean(const struct divergence *d)
     for (size_t i = 0; i < d->count; i++)
         sum += d->kl[i];
     return d->count ? sum / (double)d->count : 0;
+}
+
+double divergence_mean_same_experts(const struct divergence *d)
+{
+    return d->same_experts ? d->same_experts_kl / (double)d->same_experts : 0;
+}
+
+void divergence_add_expert(uint64_t *fingerprint, uint32_t layer, uint32_t expert)
+{
+    uint64_t x = ((uint64_t)layer << 32 | expert) + 0x9E3779B97F4A7C15U; // the steps of splitmix64
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9U;
+    x = (x ^ x >> 27) * 0x94D049BB133111EBU;
+    *fingerprint += x ^ x >> 31;
 }
 
 static int by_size(const void *a, const void *b)

@@ -12,6 +12,8 @@ struct divergence {
     size_t count, capacity;
     double *kl;                  // [capacity] nats, >= 0, owned
     size_t same_top;             // tokens for which both find the same token likeliest
+    size_t same_experts;         // tokens that went through the same experts in every layer
+    double same_experts_kl;      // sum of their nats
     size_t predicted;            // tokens whose successor was known
     double reference_loss, loss; // sums of -log p(successor)
 };
@@ -24,9 +26,17 @@ enum sluice_status divergence_create(size_t capacity, struct divergence *d);
 void divergence_finish(struct divergence *d);
 
 // Adds one token: KL(P || Q) = sum of P log(P / Q), P and Q the softmax of `reference` and `logits` [vocab], computed
-// in f64. `successor`: the token that follows in the text, or -1.
+// in f64. `successor`: the token that follows in the text, or -1. `same_experts`: whether both chose the same experts
+// for it.
 void divergence_add(struct divergence *d, const float *reference, const float *logits, uint32_t vocab,
-                    int32_t successor);
+                    int32_t successor, bool same_experts);
+
+// Mean of the tokens with the same experts; 0 where there are none.
+double divergence_mean_same_experts(const struct divergence *d);
+
+// Adds to a token's fingerprint, 0 at first, that it uses `expert` of `layer`. The order of the calls does not matter;
+// other experts have another fingerprint (but for a chance of 2^-64).
+void divergence_add_expert(uint64_t *fingerprint, uint32_t layer, uint32_t expert);
 
 double divergence_mean(const struct divergence *d);
 

@@ -15,6 +15,7 @@ python3 - out <<'CHECK' || fail "a model differs from itself"
 import json, sys
 r = json.load(open(sys.argv[1]))
 assert r["tokens"] > 150 and r["kl"]["worst"] == 0 and r["same_top"] == 1 and r["perplexity"] == r["reference_perplexity"]
+assert r["same_experts"] == 1
 assert r["continuation"] == {"tokens": 5, "same": 5}
 CHECK
 
@@ -32,6 +33,7 @@ python3 - demo.json random.json <<'CHECK' || fail "8-bit activations cost more t
 import json, sys
 for name in sys.argv[1:]:
     r = json.load(open(name))
+    assert 0.5 < r["same_experts"] <= 1 and 0 < r["kl"]["mean_same_experts"] <= r["kl"]["worst"], (name, r)
     assert 0 < r["kl"]["median"] <= r["kl"]["mean"] <= 1e-3 and r["kl"]["p99"] <= r["kl"]["worst"], (name, r)
 CHECK
 
