@@ -16,7 +16,10 @@
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 
-enum { REGISTERED_BYTES_MAX = 1 << 30 }; // of one registered buffer, a limit of the kernel
+enum {
+    REGISTERED_BYTES_MAX = 1 << 30, // of one registered buffer, a limit of the kernel
+    REGISTERED_COUNT = 1000,        // buffers that the region is cut into; kernels before 5.13 take 1,024 at most
+};
 
 static const uint64_t WAKE_TAG = UINT64_MAX; // of the poll that reader_wake ends
 
@@ -76,12 +79,23 @@ static int register_region(struct reader *r, struct uring *u, struct iovec *piec
     return setrlimit(RLIMIT_MEMLOCK, &limit) == 0 ? io_uring_register_buffers(&u->ring, pieces, count) : error;
 }
 
+// Of one registered buffer; 0: the region cannot be registered. Whole units, and few of them where they are known: a
+// page that is not like the others of its buffer makes every read into that buffer a list of small pages.
+static uint64_t registered_piece_bytes(const struct reader *r)
+{
+    const struct reader_options *o = &r->options;
+    uint64_t most_bytes = r->faults.registered_bytes_max ? r->faults.registered_bytes_max : REGISTERED_BYTES_MAX;
+    if (o->region_unit_bytes == 0)
+        return most_bytes / READER_ALIGN_BYTES * READER_ALIGN_BYTES;
+    uint64_t fit = most_bytes / o->region_unit_bytes;
+    uint64_t few = o->region_bytes / o->region_unit_bytes / REGISTERED_COUNT + 1;
+    return (few < fit ? few : fit) * o->region_unit_bytes;
+}
+
 static enum sluice_status use_region(struct reader *r, struct uring *u)
 {
     const struct reader_options *o = &r->options;
-    uint64_t unit_bytes = o->region_unit_bytes ? o->region_unit_bytes : READER_ALIGN_BYTES;
-    uint64_t most_bytes = r->faults.registered_bytes_max ? r->faults.registered_bytes_max : REGISTERED_BYTES_MAX;
-    uint64_t piece_bytes = most_bytes / unit_bytes * unit_bytes;
+    uint64_t piece_bytes = registered_piece_bytes(r);
     if (!o->region || o->region_bytes == 0 || piece_bytes == 0)
         return SLUICE_OK;
     uint32_t count = (uint32_t)((o->region_bytes + piece_bytes - 1) / piece_bytes);

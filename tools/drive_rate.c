@@ -1,8 +1,7 @@
 #include "tools/drive_rate.h"
 
-#include <sys/mman.h>
-
 #include "offload/container.h"
+#include "offload/read_memory.h"
 #include "runtime/base/check.h"
 #include "runtime/base/clock.h"
 
@@ -10,7 +9,7 @@ struct loop {
     const struct drive_rate_options *options;
     struct container *container;
     struct reader *reader;
-    uint8_t *memory; // [depth][record_bytes_max], mmap
+    uint8_t *memory; // [depth][record_bytes_max], read_memory_map
     uint64_t record_bytes_max;
     uint64_t next, count; // number of the next record, and of all
     uint64_t random_state;
@@ -89,8 +88,8 @@ fail:
 static enum sluice_status open_reader(struct loop *l, const char *path)
 {
     uint64_t bytes = l->options->depth * l->record_bytes_max;
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED)
+    void *memory = read_memory_map(bytes);
+    if (!memory)
         return error_set(SLUICE_ERR_MEMORY, "out of memory: %llu bytes to read into", (unsigned long long)bytes);
     l->memory = memory;
     struct reader_options reader = {
@@ -122,8 +121,7 @@ enum sluice_status drive_rate_measure(const char *path, const struct drive_rate_
     }
 fail:
     reader_destroy(l.reader);
-    if (l.memory)
-        munmap(l.memory, options->depth * l.record_bytes_max);
+    read_memory_unmap(l.memory, options->depth * l.record_bytes_max);
     container_close(l.container);
     return status;
 }

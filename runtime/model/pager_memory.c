@@ -1,6 +1,5 @@
 // The memory of the pager's slots: mapped, imported into the device, given back.
-#include <sys/mman.h>
-
+#include "offload/read_memory.h"
 #include "runtime/base/check.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
@@ -111,15 +110,12 @@ enum sluice_status pager_memory_map(struct pager *pager)
 {
     uint32_t slots = pager->unified ? pager->options.device_slots : pager->options.host_slots;
     uint64_t bytes = slots * pager->slot_bytes;
-    // Anonymous and private: the only kind of memory that every driver imports.
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED)
+    void *memory = read_memory_map(bytes);
+    if (!memory)
         return error_set(SLUICE_ERR_MEMORY, "cannot map %llu bytes for expert slots; lower %s",
                          (unsigned long long)bytes, pager->unified ? "--vram" : "--ram");
     pager->memory = memory;
     pager->memory_bytes = bytes;
-    madvise(memory, bytes, MADV_HUGEPAGE); // fewer segments per read, and fewer pages for kernels to look up
-    madvise(memory, bytes, MADV_DONTFORK); // a fork would make the device's copy-on-write pages diverge
     return SLUICE_OK;
 }
 
@@ -128,8 +124,7 @@ void pager_memory_finish(struct pager *pager)
     destroy_buffers(pager->slabs, pager->slab_count);
     destroy_buffers(pager->host_buffers, pager->host_buffer_count);
     destroy_buffers(pager->staging, pager->host_buffer_count);
-    if (pager->memory)
-        munmap(pager->memory, pager->memory_bytes);
+    read_memory_unmap(pager->memory, pager->memory_bytes);
 }
 
 void pager_memory_shrink(struct pager *pager, uint32_t slots)
@@ -140,6 +135,6 @@ void pager_memory_shrink(struct pager *pager, uint32_t slots)
     if (!pager->unified || left == pager->memory_bytes)
         return;
     loader_region_shrink(pager->loader, left); // otherwise the pages stay
-    munmap(pager->memory + left, pager->memory_bytes - left);
+    read_memory_unmap(pager->memory + left, pager->memory_bytes - left);
     pager->memory_bytes = left;
 }

@@ -58,8 +58,9 @@ struct pager {
     struct pager_options options;
     uint64_t slot_bytes;
 
-    bool unified;          // one pool: `slabs` are parts of `memory`, nothing is copied
-    uint8_t *memory;       // what the drive reads to: [device_slots in one pool, else host_slots][slot_bytes], mmap
+    bool unified; // one pool: `slabs` are parts of `memory`, nothing is copied
+    uint8_t
+        *memory; // what the drive reads to: [device_slots in one pool, else host_slots][slot_bytes], read_memory_map
     uint64_t memory_bytes; // of it
 
     uint32_t slots_per_slab, slab_count;

@@ -22,10 +22,12 @@
 #include <cmocka.h>
 
 #include "container_sample.h"
+#include "offload/read_memory.h"
 #include "offload/reader.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
+#include "tests/offload/pinned_memory.h"
 
 enum { PAGE = 4096, FILE_PAGES = 512, MEMORY_PAGES = 256, DEPTH = 8 };
 
@@ -464,6 +466,36 @@ static void uring_reads_across_registered_buffers(void **state)
     reader_destroy(r);
 }
 
+// Slots that the kernel does not know as huge pages would cost several times the processor time per read; one of more
+// slots than the kernel registers buffers could not be read to; and what a pool gives back would stay.
+static void uring_reads_to_more_slots_than_buffers(void **state)
+{
+    (void)state;
+    enum { SLOTS = 1500, LEFT = 700 }; // of one page
+    uint8_t *slots = read_memory_map(SLOTS * PAGE);
+    assert_non_null(slots);
+    assert_int_equal((uintptr_t)slots % READ_MEMORY_HUGE_BYTES, 0);
+    struct reader *r =
+        open_with(READER_URING,
+                  &(struct reader_options){.region = slots, .region_bytes = SLOTS * PAGE, .region_unit_bytes = PAGE});
+    assert_true(reader_is_region_registered(r));
+    unsigned long pinned = pinned_kilobytes();
+    for (uint32_t i = 0; i < SLOTS; i += 7) {
+        struct reader_request wanted = {
+            .offset = i % FILE_PAGES * PAGE, .destination = slots + i * PAGE, .bytes = PAGE};
+        assert_int_equal(read_one(r, wanted), SLUICE_OK);
+    }
+    reader_region_shrink(r, LEFT * PAGE);
+    read_memory_unmap(slots + LEFT * PAGE, (SLOTS - LEFT) * PAGE);
+    assert_true(reader_is_region_registered(r));
+    if (pinned > 0)
+        assert_true(pinned_kilobytes() < pinned);
+    struct reader_request last = {.offset = PAGE, .destination = slots + (LEFT - 1) * PAGE, .bytes = PAGE};
+    assert_int_equal(read_one(r, last), SLUICE_OK);
+    reader_destroy(r);
+    read_memory_unmap(slots, LEFT * PAGE);
+}
+
 // The real thing: a kernel that denies io_uring_setup, as in containers.
 static int read_without_uring(void)
 {
@@ -625,6 +657,7 @@ int main(void)
         cmocka_unit_test(falls_back_with_a_note),
         cmocka_unit_test(uring_works_with_fewer_setup_flags),
         cmocka_unit_test(uring_reads_across_registered_buffers),
+        cmocka_unit_test(uring_reads_to_more_slots_than_buffers),
         cmocka_unit_test(forbidden_uring_is_replaced),
         cmocka_unit_test(small_memory_lock_limit_is_survived),
         cmocka_unit_test(a_replaced_file_is_refused),
