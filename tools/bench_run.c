@@ -6,8 +6,8 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
-#include "tools/bench_trace.h"
 #include "tools/cli.h"
+#include "tools/expert_trace.h"
 
 struct bench {
     struct sluice_engine *engine;
@@ -15,8 +15,8 @@ struct bench {
     uint32_t session_count;
     uint32_t vocab;
     uint64_t random_state;
-    int32_t *ids;              // of the running prefill, owned
-    struct bench_trace *trace; // NULL: none; owned
+    int32_t *ids;               // of the running prefill, owned
+    struct expert_trace *trace; // NULL: none; owned
 
     // When the running measurement began.
     uint64_t start_ns, start_cpu_ns, start_thread_cpu_ns;
@@ -110,7 +110,7 @@ static enum sluice_status count_experts(void *user, uint32_t layer, uint32_t fir
         seen[ids[i]] = b->pass;
     }
     if (b->trace)
-        bench_trace_take(b->trace, layer, rows, ids);
+        expert_trace_take(b->trace, layer, rows, ids);
     return cli_check_interrupt();
 }
 
@@ -118,13 +118,13 @@ static void begin_step(struct bench *b, enum trace_kind kind)
 {
     b->pass++;
     if (b->trace)
-        bench_trace_step(b->trace, kind);
+        expert_trace_step(b->trace, kind);
 }
 
 static void begin(struct bench *b)
 {
     if (b->trace)
-        bench_trace_step(b->trace, TRACE_MARK);
+        expert_trace_step(b->trace, TRACE_MARK);
     b->kernels_before_count = list_kernels(b, b->kernels_before);
     sluice_stats_reset(b->engine);
     b->experts_used = 0;
@@ -247,7 +247,7 @@ enum sluice_status bench_run(struct sluice_engine *engine, const struct bench_op
     b.seen = mem_alloc((size_t)model->layers * (model->experts + 1), sizeof *b.seen);
     TRY(runs && b.ids && b.seen ? SLUICE_OK : SLUICE_ERR_MEMORY);
     if (options->trace_path)
-        TRY(bench_trace_create(options->trace_path, engine, &b.trace));
+        TRY(expert_trace_create(options->trace_path, engine, &b.trace));
     for (uint32_t wanted = options->sessions ? options->sessions : 1; b.session_count < wanted; b.session_count++)
         TRY(sluice_session_create(engine, &b.sessions[b.session_count]));
     for (uint32_t i = 0; i < options->prompt_count; i++)
@@ -255,12 +255,12 @@ enum sluice_status bench_run(struct sluice_engine *engine, const struct bench_op
     if (options->generate)
         TRY(measure(&b, options, run_decode, options->generate, runs, &results->decode));
     results->expert_layers = count_expert_layers(&b);
-    struct bench_trace *trace = b.trace;
+    struct expert_trace *trace = b.trace;
     b.trace = NULL;
-    TRY(bench_trace_finish(trace));
+    TRY(expert_trace_finish(trace));
     results->peak_rss_bytes = peak_rss_bytes();
 fail:
-    bench_trace_finish(b.trace);
+    expert_trace_finish(b.trace);
     for (uint32_t i = 0; i < b.session_count; i++)
         sluice_session_destroy(b.sessions[i]);
     mem_free(runs);

@@ -11,6 +11,7 @@
 #include "runtime/base/mem.h"
 #include "runtime/text/detokenizer.h"
 #include "runtime/text/stop.h"
+#include "tools/expert_trace.h"
 
 enum { ANSWER_TOKENS_DEFAULT = 4096 };
 
@@ -37,6 +38,7 @@ struct generation {
     struct text_bundle text;
     struct sluice_engine *engine;
     struct sluice_session *session;
+    struct expert_trace *trace; // NULL: none
     struct sampler *sampler;
     struct detokenizer *detokenizer;
     struct stop *stop;
@@ -134,12 +136,31 @@ static enum sluice_status prepare(struct generation *g, const char *path)
     g->answer = mem_alloc(g->answer_max, sizeof *g->answer);
     TRY(g->answer ? SLUICE_OK : SLUICE_ERR_MEMORY);
     TRY(sluice_session_create(g->engine, &g->session));
+    if (g->options->trace_path)
+        TRY(expert_trace_create(g->options->trace_path, g->engine, &g->trace));
     sampler_prompt(g->sampler, g->prompt, g->prompt_count);
 fail:
     return status;
 }
 
 // --- generation -----------------------------------------------------------------------------------------------------
+
+// A tap's `experts`: records them, and ends the work once the user has interrupted it (a token may take long on a slow
+// drive).
+static enum sluice_status take_experts(void *user, uint32_t layer, uint32_t first, uint32_t rows, const uint32_t *ids)
+{
+    struct generation *g = user;
+    (void)first;
+    if (g->trace)
+        expert_trace_take(g->trace, layer, rows, ids);
+    return cli_check_interrupt();
+}
+
+static void begin_step(struct generation *g, enum trace_kind kind)
+{
+    if (g->trace)
+        expert_trace_step(g->trace, kind);
+}
 
 static enum sluice_status emit(struct generation *g, const char *text, size_t bytes)
 {
@@ -192,7 +213,7 @@ fail:
 static enum sluice_status decode_answer(struct generation *g)
 {
     enum sluice_status status;
-    static const struct sluice_tap tap = {.experts = engine_tap_interrupt}; // a token may take long on a slow drive
+    const struct sluice_tap tap = {.user = g, .experts = take_experts};
     g->finish_reason = "length";
     for (bool stopped = false; g->answer_count < g->answer_max;) {
         int32_t id;
@@ -209,8 +230,10 @@ static enum sluice_status decode_answer(struct generation *g)
             break;
         }
         TRY(cli_check_interrupt());
-        if (g->answer_count < g->answer_max)
+        if (g->answer_count < g->answer_max) {
+            begin_step(g, TRACE_DECODE);
             TRY(sluice_decode(g->engine, &g->session, &id, 1, &tap));
+        }
     }
     TRY(emit_rest(g));
 fail:
@@ -220,8 +243,10 @@ fail:
 static enum sluice_status run(struct generation *g)
 {
     enum sluice_status status;
-    struct sluice_prefill_options prefill = {.user = g, .progress = draw_progress};
+    const struct sluice_tap tap = {.user = g, .experts = take_experts};
+    struct sluice_prefill_options prefill = {.user = g, .progress = draw_progress, .tap = g->trace ? &tap : NULL};
     g->start_ns = clock_ns();
+    begin_step(g, TRACE_SWEEP);
     TRY(sluice_prefill(g->session, g->prompt, g->prompt_count, &prefill));
     uint64_t middle_ns = clock_ns();
     g->times.prompt_tokens = g->prompt_count;
@@ -229,6 +254,9 @@ static enum sluice_status run(struct generation *g)
     TRY(decode_answer(g));
     g->times.answer_tokens = g->answer_count;
     g->times.answer_ns = clock_ns() - middle_ns;
+    struct expert_trace *trace = g->trace;
+    g->trace = NULL;
+    TRY(expert_trace_finish(trace));
 fail:
     return status;
 }
@@ -260,6 +288,7 @@ static enum sluice_status print_json(struct generation *g)
 
 static void finish(struct generation *g)
 {
+    expert_trace_finish(g->trace); // after a failure: what there is
     sluice_session_destroy(g->session);
     sluice_close(g->engine);
     stop_destroy(g->stop);

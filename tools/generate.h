@@ -13,6 +13,7 @@ struct generate_options {
     uint64_t seed;
     uint32_t answer_tokens_max; // 0: 4096, at most what the model has room for
     const char *stop;           // a stop string, or NULL
+    const char *trace_path;     // file to record the experts used, for offload_sim; or NULL
     bool json;                  // one JSON object on stdout in place of streamed text
     bool raw;                   // the prompt as it is, without the chat template
 };
@@ -31,6 +32,7 @@ cli_parse_function cli_parse_float;
         {"seed", 0, "N", "of the random numbers", cli_parse_u64, &(o).seed},                                       \
         {"stop", 0, "TEXT", "end the answer before this text", cli_parse_text, &(o).stop},                         \
         {"template", 0, "NAME", "instruct, thinking or coder", cli_parse_text, &(o).template_name},                \
+        {"trace", 0, "FILE", "record the experts used, for offload_sim", cli_parse_text, &(o).trace_path},         \
     {                                                                                                              \
         "json", 0, NULL, "one JSON object on standard output", cli_parse_flag, &(o).json                           \
     }

@@ -1,5 +1,5 @@
 #!/bin/bash
-# `sluice bench --trace` and offload_sim. If this failed, nobody could tell how much memory a model is worth.
+# `--trace` of bench, run and summarize, and offload_sim. If this failed, nobody could tell how much memory a model is worth.
 #   offload_sim lies beside the program, in the same folder.
 . "$(dirname "$0")/cli_lib.sh"
 sim=$(dirname "$sluice")/offload_sim
@@ -73,5 +73,23 @@ wrong 2 'expected' --csv
 ok bench m.sluice --prompt 4 --gen 0 --trace empty
 wrong 1 'nothing was decoded' empty
 refused 1 'nowhere/trace' bench m.sluice --prompt 0 --gen 1 --trace nowhere/trace
+# The same from `run` and `summarize`: a prompt, and a step for each further token of the answer.
+demo="$(dirname "$0")/../../tools/demo"
+ok convert "$demo" --type q4_k -o demo.sluice
+head -c 900 "$demo/documents/01k-1.txt" >text
+ok summarize demo.sluice text --max-tokens 30 --slots 12 --expert-pool separate --json --trace trace
+simulate trace --slots 12 --csv
+python3 - out sim <<'CHECK' || fail "what summarize recorded is not what it used"
+import csv, json, sys
+answer = json.load(open(sys.argv[1]))
+rows = list(csv.DictReader(open(sys.argv[2])))
+steps = len(answer["ids"]) - (answer["finish_reason"] == "length")
+assert steps > 5 and {int(r["uses"]) for r in rows} == {steps * 4 * 2}, (steps, rows)
+CHECK
+ok run demo.sluice -p 'Who?' --max-tokens 3 --trace trace
+simulate trace --slots 12 --csv
+grep -q ',16,' sim || fail "run did not record two steps of 4 layers with 2 experts: $(cat sim)"
+refused 1 'nowhere/trace' run demo.sluice -p 'Who?' --trace nowhere/trace
+[ -w /dev/full ] && refused 1 '/dev/full' run demo.sluice -p 'Who?' --max-tokens 3 --trace /dev/full
 [ -w /dev/full ] && refused 1 '/dev/full' bench m.sluice --prompt 0 --gen 1 --trace /dev/full
 echo OK

@@ -1,11 +1,11 @@
-#include "tools/bench_trace.h"
+#include "tools/expert_trace.h"
 
 #include <string.h>
 
 #include "offload/prompt_tail.h"
 #include "runtime/base/mem.h"
 
-struct bench_trace {
+struct expert_trace {
     struct trace_writer *writer;
     uint32_t experts, top_k;
     uint32_t step; // the running one is step - 1
@@ -20,7 +20,7 @@ struct bench_trace {
 };
 
 // What the engine will keep of a prompt's layer.
-static void append_kept(struct bench_trace *t)
+static void append_kept(struct expert_trace *t)
 {
     uint64_t first = t->tail_next > PROMPT_TAIL_TOKENS ? t->tail_next - PROMPT_TAIL_TOKENS : 0;
     prompt_tail_clear(t->ranking, t->experts);
@@ -33,7 +33,7 @@ static void append_kept(struct bench_trace *t)
 }
 
 // Writes the collected uses of one layer, by rising expert as the engine takes them.
-static void flush(struct bench_trace *t)
+static void flush(struct expert_trace *t)
 {
     uint32_t count = 0;
     if (!t->have_uses)
@@ -49,7 +49,7 @@ static void flush(struct bench_trace *t)
     t->have_uses = false;
 }
 
-void bench_trace_take(struct bench_trace *t, uint32_t layer, uint32_t rows, const uint32_t *ids)
+void expert_trace_take(struct expert_trace *t, uint32_t layer, uint32_t rows, const uint32_t *ids)
 {
     if (layer != t->layer)
         flush(t);
@@ -62,7 +62,7 @@ void bench_trace_take(struct bench_trace *t, uint32_t layer, uint32_t rows, cons
     t->have_uses = true;
 }
 
-enum sluice_status bench_trace_create(const char *path, struct sluice_engine *engine, struct bench_trace **out)
+enum sluice_status expert_trace_create(const char *path, struct sluice_engine *engine, struct expert_trace **out)
 {
     enum sluice_status status = SLUICE_ERR_MEMORY;
     const struct sluice_model *model = sluice_engine_model(engine);
@@ -72,7 +72,7 @@ enum sluice_status bench_trace_create(const char *path, struct sluice_engine *en
         return error_set(SLUICE_ERR_ARGUMENT, "--trace: this model has no experts");
     sluice_stats(engine, &stats);
     struct trace_shape shape = {model->layers, model->experts, stats.expert_bytes};
-    struct bench_trace *t = mem_alloc(1, sizeof *t);
+    struct expert_trace *t = mem_alloc(1, sizeof *t);
     if (!t)
         return status;
     t->experts = model->experts;
@@ -86,11 +86,11 @@ enum sluice_status bench_trace_create(const char *path, struct sluice_engine *en
     if (status == SLUICE_OK)
         *out = t;
     else
-        bench_trace_finish(t);
+        expert_trace_finish(t);
     return status;
 }
 
-void bench_trace_step(struct bench_trace *t, enum trace_kind kind)
+void expert_trace_step(struct expert_trace *t, enum trace_kind kind)
 {
     flush(t);
     if (kind == TRACE_MARK) {
@@ -101,7 +101,7 @@ void bench_trace_step(struct bench_trace *t, enum trace_kind kind)
     t->step++;
 }
 
-enum sluice_status bench_trace_finish(struct bench_trace *t)
+enum sluice_status expert_trace_finish(struct expert_trace *t)
 {
     if (!t)
         return SLUICE_OK;
