@@ -223,6 +223,7 @@ struct sluice_stats {
     uint64_t wait_drive_cpu_ns; // and within wait_drive_ns
     uint64_t record_cpu_ns;     // and of recording and submitting, without what a driver does on threads of its own
     uint64_t submits, dispatches, barriers;
+    uint64_t recorded, replayed; // parts of commands that were recorded, and that had been recorded earlier
     uint64_t sets_filled;                    // descriptor sets that named other ranges before, or none
     uint64_t device_bytes, device_bytes_max; // device memory now and at most
     uint64_t host_bytes;                     // expert slots in host memory, beside the device's

@@ -120,8 +120,9 @@ static json_t *pack_kernels(const struct bench_result *r)
 static json_t *pack_counts(const struct sluice_engine *engine, const struct bench_result *r)
 {
     const struct sluice_stats *s = &r->stats;
-    return json_pack("{s:I, s:I, s:I, s:{s:f, s:f, s:f}}", "submits", (json_int_t)s->submits, "dispatches",
-                     (json_int_t)s->dispatches, "barriers", (json_int_t)s->barriers, "per_layer_and_pass", "submits",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:{s:f, s:f, s:f}}", "submits", (json_int_t)s->submits, "dispatches",
+                     (json_int_t)s->dispatches, "barriers", (json_int_t)s->barriers, "recorded",
+                     (json_int_t)s->recorded, "replayed", (json_int_t)s->replayed, "per_layer_and_pass", "submits",
                      per_layer(engine, r, s->submits), "dispatches", per_layer(engine, r, s->dispatches), "barriers",
                      per_layer(engine, r, s->barriers));
 }

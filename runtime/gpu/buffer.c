@@ -195,13 +195,22 @@ fail:
     return status;
 }
 
+// Nothing that will be submitted names it from now on.
+static void forget(const struct gpu_buffer *buffer)
+{
+    struct gpu_device *device = buffer->device;
+    CHECK(!commands_name(device, buffer));
+    replay_forget(device, buffer);
+    set_cache_forget(device, buffer);
+}
+
 void gpu_buffer_destroy(struct gpu_buffer *buffer)
 {
     if (!buffer)
         return;
     VkDevice handle = buffer->device->handle;
     if (buffer->is_named)
-        set_cache_forget(buffer->device, buffer);
+        forget(buffer);
     if (buffer->counted)
         count_usage(buffer, false);
     vkDestroyBuffer(handle, buffer->handle, NULL);

@@ -1,9 +1,13 @@
 // Recording and submitting work.
 //
-// Hazards are tracked here and nowhere else: a dispatch or copy that touches a range which an earlier one of the same
-// command wrote (or that writes what an earlier one read) gets a barrier in front of it; independent ones get none.
-// Which bindings a kernel writes comes from SPIR-V reflection. A command begins with a barrier against everything
+// Hazards are tracked below here and nowhere else: a dispatch or copy that touches a range which an earlier one of the
+// same command wrote (or that writes what an earlier one read) gets a barrier in front of it; independent ones get
+// none. Which bindings a kernel writes comes from SPIR-V reflection. A command begins with a barrier against everything
 // submitted before and ends with one that makes readback buffers visible to the host.
+//
+// What is recorded is kept as data until it is submitted. What is the same, to the byte, as what was submitted earlier
+// is submitted again as it was recorded then, without calls of the driver or search for hazards; see gpu_part.
+// Recording pays for a content the first two times.
 #ifndef SLUICE_GPU_COMMAND_H
 #define SLUICE_GPU_COMMAND_H
 
@@ -12,12 +16,12 @@
 
 struct gpu_command;
 
-// Takes a command buffer from the device's pool (those whose tick is complete are reused).
+// Begins a command. Errors: SLUICE_ERR_DEVICE (the device was lost), SLUICE_ERR_MEMORY.
 enum sluice_status gpu_command_begin(struct gpu_device *device, struct gpu_command **command);
 
-// Binding i is ranges[i]; where binding 0 is an array of buffers, all of them come first. `count` and `push_bytes` must match the reflected shader. Sizes of the grid are in
-// workgroups; zero in any of them records nothing. Failures while recording are kept and returned by
-// gpu_command_submit.
+// Binding i is ranges[i]; where binding 0 is an array of buffers, all of them come first. `count` and `push_bytes` must
+// match the reflected shader. Sizes of the grid are in workgroups; zero in any of them records nothing. Failures while
+// recording are kept and returned by gpu_command_submit.
 void gpu_dispatch(struct gpu_command *command, const struct gpu_kernel *kernel, const struct gpu_range *ranges,
                   unsigned count, const void *push, size_t push_bytes, uint32_t groups_x, uint32_t groups_y,
                   uint32_t groups_z);
@@ -27,6 +31,11 @@ void gpu_copy(struct gpu_command *command, struct gpu_range from, struct gpu_ran
 
 // Fills with zero bytes.
 void gpu_clear(struct gpu_command *command, struct gpu_range range);
+
+// What follows is a part of its own: looked up, and recorded if need be, independently of what precedes it. Put where
+// what varies from command to command begins and ends. A part begins with a barrier as a command does, so best where
+// one is needed anyway. Nothing happens where nothing precedes it, nor when a command has eight parts.
+void gpu_part(struct gpu_command *command);
 
 // Time from here on is counted under `label` (a string literal) as well as under the kernels' names.
 void gpu_label(struct gpu_command *command, const char *label);

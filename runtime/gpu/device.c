@@ -98,6 +98,8 @@ static void destroy_handle(struct gpu_device *device)
     if (device->tick_last > 0)
         vkDeviceWaitIdle(device->handle); // when the device is lost there is nothing to wait for
     commands_destroy(device);
+    replay_finish(device);
+    recordings_finish(device);
     set_cache_finish(device);
     kernels_destroy(device);
     for (int i = 0; i <= SHADER_BUFFERS_MAX; i++)
@@ -153,6 +155,11 @@ uint64_t gpu_tick_done(struct gpu_device *device)
     else if (value > device->tick_done)
         device->tick_done = value;
     return device->tick_done;
+}
+
+bool tick_is_past(struct gpu_device *device, uint64_t tick)
+{
+    return device->lost || tick > device->tick_last || tick <= device->tick_done || tick <= gpu_tick_done(device);
 }
 
 // Polling saves the wake-up (20-60 us on desktop drivers), which matters for the short submissions of decode; a

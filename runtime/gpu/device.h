@@ -78,11 +78,13 @@ const struct gpu_caps *gpu_device_caps(const struct gpu_device *device);
 // Device memory allocated now and at most so far, bytes, all buffers of GPU_MEMORY_DEVICE (and of the others).
 struct gpu_usage {
     uint64_t device_bytes, device_bytes_max;
-    uint64_t host_bytes, host_bytes_max; // upload and readback buffers; imports are the caller's memory
-    uint64_t submits, dispatches, barriers;
-    uint64_t sets_filled; // descriptor sets; a dispatch whose ranges another one had needs none of its own
-    uint64_t wait_ns;     // time spent in gpu_wait
-    uint64_t wait_cpu_ns; // processor time of that: polling
+    uint64_t host_bytes, host_bytes_max;    // upload and readback buffers; imports are the caller's memory
+    uint64_t submits, dispatches, barriers; // submitted
+    uint64_t recorded, replayed; // parts of commands that were made into command buffers, and that there was one for
+    uint64_t command_buffers;    // that exist
+    uint64_t sets_filled;        // descriptor sets; a dispatch whose ranges another one had needs none of its own
+    uint64_t wait_ns;            // time spent in gpu_wait
+    uint64_t wait_cpu_ns;        // processor time of that: polling
 };
 struct gpu_usage gpu_device_usage(const struct gpu_device *device);
 

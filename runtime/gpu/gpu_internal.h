@@ -6,6 +6,7 @@
 
 #include "runtime/base/check.h"
 #include "runtime/gpu/command.h"
+#include "runtime/gpu/command_list.h"
 #include "runtime/gpu/hazard.h"
 #include "runtime/gpu/matrix_cores.h"
 
@@ -98,7 +99,7 @@ enum { SET_CACHE_SETS_MAX = 4096, SET_CACHE_BUCKETS = 8192 };
 
 // All sets of so many buffers.
 struct set_shelf {
-    struct cached_set *oldest, *newest; // list by last use; sets that name nothing are the oldest
+    struct cached_set *oldest, *newest; // list by last use, without those that are held; what names nothing is oldest
     struct set_pool *pools;             // [pool_count], owned
     unsigned pool_count, count;         // pools, sets in them
 };
@@ -107,6 +108,18 @@ struct set_cache {
     struct set_shelf shelves[SHADER_BUFFERS_MAX + 1]; // by number of buffers
     struct cached_set *buckets[SET_CACHE_BUCKETS];
     unsigned count; // sets
+};
+
+// replay.c: what is kept is bounded by number and by what describes it. A token of 48 layers has 150 parts that recur.
+enum { REPLAY_KEPT_MAX = 1024, REPLAY_BYTES_MAX = 8 << 20, REPLAY_BUCKETS = 1024, REPLAY_SEEN = 2048 };
+
+struct replay {
+    struct recording *oldest, *newest; // kept recordings, by last use
+    struct recording *buckets[REPLAY_BUCKETS];
+    unsigned count; // of them
+    size_t bytes;   // of their content
+    // Hashes of what was recorded and not kept, each at the place that it chooses; a later one takes the place.
+    uint64_t seen[REPLAY_SEEN];
 };
 
 struct gpu_device {
@@ -122,6 +135,9 @@ struct gpu_device {
     // By number of buffers; beyond SHADER_BINDINGS_MAX the first SHADER_ARRAY_BUFFERS are an array. Made at first use.
     VkDescriptorSetLayout set_layouts[SHADER_BUFFERS_MAX + 1];
     struct set_cache sets;
+    struct replay replay;
+    struct hazard_tracker hazards; // of what is being recorded
+    VkCommandPool command_pool;    // made at first use
     VkPhysicalDeviceMemoryProperties memory;
     bool has_budget, lost;
     PFN_vkGetMemoryHostPointerPropertiesEXT host_pointer_properties; // NULL: no import
@@ -133,7 +149,7 @@ struct gpu_device {
     uint32_t buffers_left;                    // tests: until one fails for want of memory; 0: none does
     struct gpu_kernel *kernels[SHADER_COUNT]; // lists, owned
     struct gpu_command *commands;             // list, owned
-    uint64_t commands_begun;
+    struct recording *recordings;             // list of those that are not kept, owned
     struct gpu_timers timers;
 };
 
@@ -154,7 +170,7 @@ struct gpu_buffer {
     VkDeviceMemory memory;
     enum gpu_memory kind;
     bool copies_only; // kernels cannot use it
-    bool is_named;    // in a descriptor set
+    bool is_named;    // in a command, perhaps one of long ago
     bool counted;     // in the device's usage
     uint64_t bytes;
     void *map;
@@ -174,54 +190,108 @@ struct gpu_kernel {
 
 void kernels_destroy(struct gpu_device *device);
 
+// Whether no submission of this tick can be under way: it is complete, failed, or the device is lost.
+bool tick_is_past(struct gpu_device *device, uint64_t tick);
+
 // --- command.c, record.c --------------------------------------------------------------------------------------------
 
-enum command_state { COMMAND_FREE, COMMAND_RECORDING, COMMAND_PENDING };
+enum command_state { COMMAND_FREE, COMMAND_RECORDING };
 
-enum { COMMAND_SAMPLES_MAX = 4096 };
-
-// What a timestamp closes.
-struct command_sample {
-    const char *kernel, *label; // label may be NULL
-};
+enum { COMMAND_PARTS_MAX = 8 };
 
 struct gpu_command {
     struct gpu_device *device;
     struct gpu_command *next;
     enum command_state state;
-    uint64_t number; // commands are numbered in the order in which they began, from 1
-    uint64_t tick;   // of the submission, when pending
-    VkCommandPool pool;
-    VkCommandBuffer handle;
-    VkPipeline bound; // by the last dispatch
-    struct hazard_tracker hazards;
-    struct error_record failure; // the first one while recording; status SLUICE_OK: none
-    const char *label;
-    bool timed;                     // what is being recorded is measured
-    VkQueryPool queries;            // COMMAND_SAMPLES_MAX + 1 timestamps; made when first needed
-    struct command_sample *samples; // [sample_count]
-    unsigned sample_count;
+    bool timed; // its operations are measured
+    struct command_list list;
+    size_t part_begin[COMMAND_PARTS_MAX + 1]; // [part_count] in the list; one more when they are submitted
+    unsigned part_count;                      // at least 1
+    struct error_record failure;              // the first one while recording; status SLUICE_OK: none
 };
 
 void commands_destroy(struct gpu_device *device);
 
-// Whether none of the commands numbered first..last is being recorded or pending, or the device is lost.
-bool commands_are_done(struct gpu_device *device, uint64_t first, uint64_t last);
+// Whether a command that is being recorded uses the buffer.
+bool commands_name(const struct gpu_device *device, const struct gpu_buffer *buffer);
 
 // Keeps the thread's current error message as the command's failure, unless there is one already.
 void command_keep_failure(struct gpu_command *command, enum sluice_status status);
 
-// Orders everything before against everything behind it.
-void command_barrier(struct gpu_command *command);
+// --- recording.c ----------------------------------------------------------------------------------------------------
+
+enum { RECORDING_SAMPLES_MAX = 4096 };
+
+// What a timestamp closes.
+struct recording_sample {
+    const char *kernel, *label; // label may be NULL
+};
+
+// A command buffer and what is in it.
+struct recording {
+    struct recording *next; // of those that are not kept
+    VkCommandBuffer handle;
+    uint64_t tick; // of its last submission; 0: none
+    uint32_t dispatches, barriers;
+    // If it is kept; all 0 otherwise.
+    uint8_t *content; // [content_bytes], the part that it was made of, owned
+    size_t content_bytes;
+    uint64_t hash;
+    struct cached_set **sets; // [set_count], which it holds, owned
+    unsigned set_count;
+    struct recording *older, *newer, *bucket_next;
+    // Times.
+    bool timed;                       // what is in it is measured
+    VkQueryPool queries;              // RECORDING_SAMPLES_MAX + 1 timestamps; made when first needed
+    struct recording_sample *samples; // [sample_count]
+    unsigned sample_count;
+};
+
+// A command buffer that does what the part says, for the submission with this tick, which must be the next or, behind
+// what goes with it, one of the next. Errors: SLUICE_ERR_MEMORY, SLUICE_ERR_DEVICE_MEMORY, SLUICE_ERR_DEVICE.
+enum sluice_status recording_get(struct gpu_device *device, struct list_part part, bool timed, uint64_t tick,
+                                 VkCommandBuffer *handle);
+
+// Into the list of those that are not kept.
+void recording_put_back(struct gpu_device *device, struct recording *recording);
+
+// Adds the samples of those whose submission is complete to the device's timers.
+void recordings_resolve(struct gpu_device *device);
+
+void recordings_finish(struct gpu_device *device);
+
+// --- replay.c -------------------------------------------------------------------------------------------------------
+
+// A kept recording of the same content that is in no pending submission, or NULL. *keep: the next one of this content
+// is worth keeping, and there is room.
+struct recording *replay_find(struct gpu_device *device, struct list_part part, bool *keep);
+
+// To keep a recording: prepare, then hold the set of each dispatch, then keep; or release, which undoes the former two.
+bool replay_prepare(struct recording *recording, struct list_part part); // false: no memory for it
+void replay_hold(struct gpu_device *device, struct recording *recording, struct cached_set *set);
+void replay_keep(struct gpu_device *device, struct recording *recording);
+void replay_release(struct gpu_device *device, struct recording *recording);
+
+// The buffer goes: no recording that uses it is kept from now on. None of them may be pending (checked).
+void replay_forget(struct gpu_device *device, const struct gpu_buffer *buffer);
+
+// Nothing is kept from now on.
+void replay_finish(struct gpu_device *device);
 
 // --- set_cache.c ----------------------------------------------------------------------------------------------------
 
-// A descriptor set that names ranges[buffers], for `command`; it stays as it is until the command is done. The device's
-// set layout of so many buffers exists. Errors: SLUICE_ERR_MEMORY, SLUICE_ERR_DEVICE_MEMORY.
-enum sluice_status set_cache_get(struct gpu_command *command, const struct gpu_range *ranges, unsigned buffers,
-                                 VkDescriptorSet *set);
+// A descriptor set that names ranges[buffers]; it stays as it is until the submission with this tick is complete. The
+// device's set layout of so many buffers exists. Errors: SLUICE_ERR_MEMORY, SLUICE_ERR_DEVICE_MEMORY.
+enum sluice_status set_cache_get(struct gpu_device *device, const struct gpu_range *ranges, unsigned buffers,
+                                 uint64_t tick, struct cached_set **set);
 
-// The buffer goes: no set names it from now on. No command that uses it is being recorded or pending (checked).
+VkDescriptorSet set_cache_handle(const struct cached_set *set);
+
+// The set stays as it is until it is released as often as it was held, and until `tick` is complete.
+void set_cache_hold(struct gpu_device *device, struct cached_set *set);
+void set_cache_release(struct gpu_device *device, struct cached_set *set, uint64_t tick);
+
+// The buffer goes: no set names it from now on. None that does is held or in a pending submission (checked).
 void set_cache_forget(struct gpu_device *device, const struct gpu_buffer *buffer);
 
 void set_cache_finish(struct gpu_device *device);
@@ -231,10 +301,11 @@ void set_cache_finish(struct gpu_device *device);
 void timers_init(struct gpu_timers *timers, const struct device_support *support, bool wanted);
 void timers_finish(struct gpu_timers *timers);
 
-enum sluice_status timer_command_begin(struct gpu_command *command);
+// Behind vkBeginCommandBuffer.
+enum sluice_status timer_begin(struct gpu_device *device, struct recording *recording, bool timed);
 // Records a timestamp behind the operation that was just recorded.
-void timer_command_sample(struct gpu_command *command, const char *kernel);
-// Adds the samples of a command whose tick is complete to the device's timers.
-void timer_command_resolve(struct gpu_command *command);
+void timer_sample(struct recording *recording, const char *kernel, const char *label);
+// Adds the samples of a recording whose submission is complete to the device's timers.
+void timer_resolve(struct gpu_device *device, struct recording *recording);
 
 #endif

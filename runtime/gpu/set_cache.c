@@ -1,13 +1,12 @@
-// Descriptor sets, kept from command to command. A decode binds the same ranges token after token, and allocating and
-// filling a set costs more than everything else about a dispatch (lavapipe allocates memory for each). So a set is
+// Descriptor sets, kept from recording to recording. A decode binds the same ranges token after token, and allocating
+// and filling a set costs more than everything else about a dispatch (lavapipe allocates memory for each). So a set is
 // looked up by the ranges that it names, and filled only when no set names them.
 //
 //   cache -> shelf per number of buffers -> pools of SETS_PER_POOL sets, in one list by last use
 //   cache -> buckets by hash of the ranges: the sets that name something
 //
-// A set may be filled anew only when no command that bound it is being recorded or pending. Commands are numbered in
-// the order in which they began, and a set keeps the highest number that bound it: it is idle when all commands up to
-// that number are done.
+// A set may be filled anew only when no submission that binds it is pending, and none can come: a set keeps the tick of
+// the last one, and recordings that will be submitted again hold theirs, which are on no shelf meanwhile.
 #include <string.h>
 
 #include <xxhash.h>
@@ -23,7 +22,8 @@ struct cached_set {
     unsigned buffers;
     bool is_named; // it is in a bucket; else it names nothing that exists
     uint64_t hash;
-    uint64_t last_use; // number of the latest command that bound it
+    uint64_t last_use; // tick of the last submission that bound it
+    unsigned holds;    // by recordings that are kept; while there are any it is not on the shelf
     struct cached_set *bucket_next;
     struct cached_set *older, *newer; // on the shelf
 };
@@ -166,7 +166,6 @@ static void fill(struct gpu_device *device, struct cached_set *set, const struct
     for (unsigned i = 0; i < buffers; i++) {
         infos[i] = (VkDescriptorBufferInfo){
             .buffer = ranges[i].buffer->handle, .offset = ranges[i].offset, .range = ranges[i].bytes};
-        ranges[i].buffer->is_named = true;
     }
     for (unsigned i = 0; i < buffers - more; i++)
         writes[i] = (VkWriteDescriptorSet){.sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET,
@@ -181,14 +180,13 @@ static void fill(struct gpu_device *device, struct cached_set *set, const struct
 }
 
 // A set to fill: one whose buffers are gone, else a new one, else the one that was not used for longest. If that is in
-// use there are more sets for the time being: as many as the commands under way bind.
+// use there are more sets for the time being: as many as the submissions under way bind.
 static enum sluice_status take_set(struct gpu_device *device, unsigned buffers, struct cached_set **set)
 {
     struct set_cache *cache = &device->sets;
     struct set_shelf *shelf = &cache->shelves[buffers];
     struct cached_set *oldest = shelf->oldest;
-    if (!oldest || (oldest->is_named && cache->count < SET_CACHE_SETS_MAX) ||
-        !commands_are_done(device, 1, oldest->last_use))
+    if (!oldest || (oldest->is_named && cache->count < SET_CACHE_SETS_MAX) || oldest->last_use > device->tick_done)
         return add_set(device, buffers, set);
     if (oldest->is_named)
         take_name(cache, oldest);
@@ -197,28 +195,47 @@ static enum sluice_status take_set(struct gpu_device *device, unsigned buffers, 
     return SLUICE_OK;
 }
 
-enum sluice_status set_cache_get(struct gpu_command *command, const struct gpu_range *ranges, unsigned buffers,
-                                 VkDescriptorSet *handle)
+enum sluice_status set_cache_get(struct gpu_device *device, const struct gpu_range *ranges, unsigned buffers,
+                                 uint64_t tick, struct cached_set **out)
 {
-    struct gpu_device *device = command->device;
     struct set_cache *cache = &device->sets;
     struct set_shelf *shelf = &cache->shelves[buffers];
     CHECK(buffers > 0 && buffers <= SHADER_BUFFERS_MAX);
     uint64_t hash = XXH3_64bits(ranges, buffers * sizeof *ranges);
     struct cached_set *set = find(cache, ranges, buffers, hash);
-    if (set) {
-        shelf_take_out(shelf, set);
-    } else {
+    if (!set) {
         enum sluice_status status = take_set(device, buffers, &set);
         if (status < 0)
             return status;
         fill(device, set, ranges, buffers);
         give_name(cache, set, hash);
+        shelf_put_newest(shelf, set);
+    } else if (set->holds == 0) {
+        shelf_take_out(shelf, set);
+        shelf_put_newest(shelf, set);
     }
-    shelf_put_newest(shelf, set);
-    set->last_use = set->last_use > command->number ? set->last_use : command->number;
-    *handle = set->handle;
+    set->last_use = tick;
+    *out = set;
     return SLUICE_OK;
+}
+
+VkDescriptorSet set_cache_handle(const struct cached_set *set)
+{
+    return set->handle;
+}
+
+void set_cache_hold(struct gpu_device *device, struct cached_set *set)
+{
+    if (set->holds++ == 0)
+        shelf_take_out(&device->sets.shelves[set->buffers], set);
+}
+
+void set_cache_release(struct gpu_device *device, struct cached_set *set, uint64_t tick)
+{
+    CHECK(set->holds > 0);
+    set->last_use = set->last_use > tick ? set->last_use : tick;
+    if (--set->holds == 0)
+        shelf_put_newest(&device->sets.shelves[set->buffers], set);
 }
 
 // --- buffers that go ------------------------------------------------------------------------------------------------
@@ -238,7 +255,7 @@ static void forget_in_pool(struct gpu_device *device, unsigned buffers, struct s
     for (struct cached_set *set = pool->sets; set < pool->sets + count; set++) {
         if (!set->is_named || !names(set, buffers, buffer))
             continue;
-        CHECK(commands_are_done(device, set->last_use, set->last_use)); // the buffer's owner has waited
+        CHECK(set->holds == 0 && tick_is_past(device, set->last_use)); // the buffer's owner has waited
         take_name(&device->sets, set);
         shelf_take_out(shelf, set);
         shelf_put_oldest(shelf, set);

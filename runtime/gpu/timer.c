@@ -41,48 +41,47 @@ void gpu_times_reset(struct gpu_device *device)
     device->timers.count = 0;
 }
 
-static enum sluice_status create_queries(struct gpu_command *command)
+static enum sluice_status create_queries(struct gpu_device *device, struct recording *recording)
 {
-    struct gpu_device *device = command->device;
-    command->samples = mem_alloc(COMMAND_SAMPLES_MAX, sizeof *command->samples);
-    if (!command->samples)
+    recording->samples = mem_alloc(RECORDING_SAMPLES_MAX, sizeof *recording->samples);
+    if (!recording->samples)
         return SLUICE_ERR_MEMORY;
     VkQueryPoolCreateInfo info = {.sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO,
                                   .queryType = VK_QUERY_TYPE_TIMESTAMP,
-                                  .queryCount = COMMAND_SAMPLES_MAX + 1};
-    VkResult result = vkCreateQueryPool(device->handle, &info, NULL, &command->queries);
+                                  .queryCount = RECORDING_SAMPLES_MAX + 1};
+    VkResult result = vkCreateQueryPool(device->handle, &info, NULL, &recording->queries);
     if (result >= 0)
         return SLUICE_OK;
-    mem_free(command->samples);
-    command->samples = NULL;
+    mem_free(recording->samples);
+    recording->samples = NULL;
     return vk_error(device, result, "cannot create a query pool");
 }
 
-static void write_timestamp(struct gpu_command *command, uint32_t index)
+static void write_timestamp(struct recording *recording, uint32_t index)
 {
-    vkCmdWriteTimestamp(command->handle, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, command->queries, index);
+    vkCmdWriteTimestamp(recording->handle, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, recording->queries, index);
 }
 
-enum sluice_status timer_command_begin(struct gpu_command *command)
+enum sluice_status timer_begin(struct gpu_device *device, struct recording *recording, bool timed)
 {
-    command->timed = command->device->timers.enabled;
-    if (!command->timed)
+    recording->timed = timed;
+    if (!timed)
         return SLUICE_OK;
-    enum sluice_status status = command->queries ? SLUICE_OK : create_queries(command);
+    enum sluice_status status = recording->queries ? SLUICE_OK : create_queries(device, recording);
     if (status < 0)
         return status;
-    vkCmdResetQueryPool(command->handle, command->queries, 0, COMMAND_SAMPLES_MAX + 1);
-    write_timestamp(command, 0);
+    vkCmdResetQueryPool(recording->handle, recording->queries, 0, RECORDING_SAMPLES_MAX + 1);
+    write_timestamp(recording, 0);
     return SLUICE_OK;
 }
 
-// Operations beyond COMMAND_SAMPLES_MAX in one command are not measured.
-void timer_command_sample(struct gpu_command *command, const char *kernel)
+// Operations beyond RECORDING_SAMPLES_MAX in one recording are not measured.
+void timer_sample(struct recording *recording, const char *kernel, const char *label)
 {
-    if (!command->timed || command->sample_count == COMMAND_SAMPLES_MAX)
+    if (!recording->timed || recording->sample_count == RECORDING_SAMPLES_MAX)
         return;
-    command->samples[command->sample_count++] = (struct command_sample){.kernel = kernel, .label = command->label};
-    write_timestamp(command, command->sample_count);
+    recording->samples[recording->sample_count++] = (struct recording_sample){.kernel = kernel, .label = label};
+    write_timestamp(recording, recording->sample_count);
 }
 
 // The entry for a label; NULL when memory is out (the sample is then lost, which is no reason to fail).
@@ -113,27 +112,41 @@ static void charge(struct gpu_timers *timers, const char *label, bool is_kernel,
     entry->count++;
 }
 
-void timer_command_resolve(struct gpu_command *command)
+static void add_samples(struct gpu_device *device, const struct recording *recording)
 {
-    struct gpu_timers *timers = &command->device->timers;
+    struct gpu_timers *timers = &device->timers;
     uint64_t values[64], previous = 0;
-    if (command->sample_count == 0)
-        return;
-    for (unsigned i = 0; i <= command->sample_count; i++) {
+    for (unsigned i = 0; i <= recording->sample_count; i++) {
         unsigned place = i % 64;
-        unsigned left = command->sample_count + 1 - i;
+        unsigned left = recording->sample_count + 1 - i;
         unsigned batch = left < 64 ? left : 64;
-        if (place == 0 &&
-            vkGetQueryPoolResults(command->device->handle, command->queries, i, batch, batch * sizeof values[0], values,
-                                  sizeof values[0], VK_QUERY_RESULT_64_BIT) != VK_SUCCESS)
+        if (place == 0 && vkGetQueryPoolResults(device->handle, recording->queries, i, batch, batch * sizeof values[0],
+                                                values, sizeof values[0], VK_QUERY_RESULT_64_BIT) != VK_SUCCESS)
             return;
         uint64_t ticks = (values[place] - previous) & timers->mask;
         previous = values[place];
         if (i == 0)
             continue;
-        const struct command_sample *sample = &command->samples[i - 1];
+        const struct recording_sample *sample = &recording->samples[i - 1];
         uint64_t ns = (uint64_t)((double)ticks * timers->period_ns);
         charge(timers, sample->kernel, true, ns);
         charge(timers, sample->label, false, ns);
+    }
+}
+
+void timer_resolve(struct gpu_device *device, struct recording *recording)
+{
+    if (recording->sample_count > 0)
+        add_samples(device, recording);
+    recording->sample_count = 0;
+}
+
+// Times of complete recordings are added when they are used again; here for those that have not been yet.
+void gpu_times(struct gpu_device *device, gpu_time_visit *visit, void *user)
+{
+    recordings_resolve(device);
+    for (unsigned i = 0; visit && i < device->timers.count; i++) {
+        const struct gpu_timer_entry *entry = &device->timers.entries[i];
+        visit(user, entry->label, entry->total_ns, entry->count);
     }
 }

@@ -320,6 +320,8 @@ void sluice_stats(const struct sluice_engine *e, struct sluice_stats *stats)
         .submits = u.submits - e->usage_base.submits,
         .dispatches = u.dispatches - e->usage_base.dispatches,
         .barriers = u.barriers - e->usage_base.barriers,
+        .recorded = u.recorded - e->usage_base.recorded,
+        .replayed = u.replayed - e->usage_base.replayed,
         .sets_filled = u.sets_filled - e->usage_base.sets_filled,
         .device_bytes = u.device_bytes,
         .device_bytes_max = u.device_bytes_max,

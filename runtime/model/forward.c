@@ -177,6 +177,7 @@ static void full_mixer(struct sub_batch *b, const struct weights_layer *w, uint3
     op_matmul(e->ops, b->cmd, &w->k, &x, s->k, row_stride(b, kv), false);
     op_matmul(e->ops, b->cmd, &w->v, &x, s->v, row_stride(b, kv), false);
     struct activations mixed = activations_cols(&s->mixed, b->rows, out);
+    gpu_part(b->cmd); // the position is in what follows, and no two tokens have the same
     store_keys_and_values(b, w, layer, &shape);
     for (uint32_t i = 0; i < b->run_count; i++) {
         const struct run *run = &b->runs[i];
@@ -187,6 +188,7 @@ static void full_mixer(struct sub_batch *b, const struct weights_layer *w, uint3
             y = (struct activations){.n = run->tokens, .cols = out, .f32 = q};
         attend(b, run, cache, &shape, q, qg, &y);
     }
+    gpu_part(b->cmd);
     if (b->run_count > 1)
         mixed = gather_mixed(b, s->q, out, out);
     op_matmul(e->ops, b->cmd, &w->attention_out, &mixed, b->h, c->hidden_size, true);

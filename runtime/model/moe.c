@@ -392,7 +392,10 @@ static enum sluice_status run_group(struct group *g, struct list_room *room, boo
     }
     uint32_t rows = g->pass->blocks[0].rows * e->config.top_k;
     struct row_span span = {.begin = 0, .end = g->count};
+    // How many experts there are varies; what precedes and follows them is the same in every token.
+    gpu_part(g->cmd);
     record_span(g, room, 0, &span, 0, rows);
+    gpu_part(g->cmd);
     if (pager_sweep_left(e->pager) == 0 && !combine_and_norm(g))
         combine(g, 0, 0, rows);
     return SLUICE_OK;

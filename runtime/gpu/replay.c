@@ -1,0 +1,166 @@
+// Recordings that are submitted again. Decoding does the same token after token, so a part of a command is looked up by
+// its content, byte for byte, before it is recorded: kernels, ranges, push constants and grids, and where it ends. A
+// content that comes for the second time is recorded for good and kept; what never recurs, as in a prompt, costs a
+// hash.
+//
+// A kept recording holds its descriptor sets (set_cache.c). It goes with the first of its buffers that is destroyed, or
+// when others need its place and it was not used for longest. It is in one submission at a time: if the same content is
+// needed meanwhile, there will be two recordings of it.
+#include <string.h>
+
+#include <xxhash.h>
+
+#include "runtime/base/mem.h"
+#include "runtime/gpu/gpu_internal.h"
+
+// --- lists ----------------------------------------------------------------------------------------------------------
+
+static struct recording **bucket_of(struct replay *replay, uint64_t hash)
+{
+    return &replay->buckets[hash % REPLAY_BUCKETS];
+}
+
+static void take_out(struct replay *replay, struct recording *recording)
+{
+    *(recording->older ? &recording->older->newer : &replay->oldest) = recording->newer;
+    *(recording->newer ? &recording->newer->older : &replay->newest) = recording->older;
+}
+
+static void put_newest(struct replay *replay, struct recording *recording)
+{
+    recording->older = replay->newest;
+    recording->newer = NULL;
+    *(replay->newest ? &replay->newest->newer : &replay->oldest) = recording;
+    replay->newest = recording;
+}
+
+// --- keeping --------------------------------------------------------------------------------------------------------
+
+static uint64_t hash_of(const uint8_t *bytes, size_t size)
+{
+    return XXH3_64bits(bytes, size);
+}
+
+bool replay_prepare(struct recording *recording, struct list_part part)
+{
+    unsigned dispatches = 0;
+    size_t at = 0;
+    for (const struct list_op *op = list_part_next(part, &at); op; op = list_part_next(part, &at))
+        dispatches += op->kind == LIST_DISPATCH;
+    recording->content = mem_alloc(part.size, 1);
+    recording->sets = mem_alloc(dispatches, sizeof *recording->sets);
+    if (!recording->content || !recording->sets) {
+        mem_free(recording->content);
+        mem_free(recording->sets);
+        recording->content = NULL;
+        recording->sets = NULL;
+        return false;
+    }
+    memcpy(recording->content, part.bytes, part.size);
+    recording->content_bytes = part.size;
+    return true;
+}
+
+void replay_hold(struct gpu_device *device, struct recording *recording, struct cached_set *set)
+{
+    set_cache_hold(device, set);
+    recording->sets[recording->set_count++] = set;
+}
+
+void replay_keep(struct gpu_device *device, struct recording *recording)
+{
+    struct replay *replay = &device->replay;
+    recording->hash = hash_of(recording->content, recording->content_bytes);
+    struct recording **bucket = bucket_of(replay, recording->hash);
+    recording->bucket_next = *bucket;
+    *bucket = recording;
+    put_newest(replay, recording);
+    replay->count++;
+    replay->bytes += recording->content_bytes;
+}
+
+void replay_release(struct gpu_device *device, struct recording *recording)
+{
+    for (unsigned i = 0; i < recording->set_count; i++)
+        set_cache_release(device, recording->sets[i], recording->tick);
+    mem_free(recording->content);
+    mem_free(recording->sets);
+    recording->content = NULL;
+    recording->content_bytes = 0;
+    recording->sets = NULL;
+    recording->set_count = 0;
+}
+
+// The recording is an ordinary one again.
+static void drop(struct gpu_device *device, struct recording *recording)
+{
+    struct replay *replay = &device->replay;
+    struct recording **at = bucket_of(replay, recording->hash);
+    while (*at != recording)
+        at = &(*at)->bucket_next;
+    *at = recording->bucket_next;
+    take_out(replay, recording);
+    replay->count--;
+    replay->bytes -= recording->content_bytes;
+    replay_release(device, recording);
+    recording_put_back(device, recording);
+}
+
+// --- finding --------------------------------------------------------------------------------------------------------
+
+static bool was_seen(struct replay *replay, uint64_t hash)
+{
+    uint64_t *place = &replay->seen[(hash >> 32) % REPLAY_SEEN];
+    bool seen = *place == hash;
+    *place = hash;
+    return seen;
+}
+
+// Drops what was not used for longest. False: it is in use, or the content is so large that it would drive out others.
+static bool make_room(struct gpu_device *device, size_t bytes)
+{
+    struct replay *replay = &device->replay;
+    if (bytes > REPLAY_BYTES_MAX / 8)
+        return false;
+    while (replay->count >= REPLAY_KEPT_MAX || replay->bytes + bytes > REPLAY_BYTES_MAX) {
+        if (replay->oldest->tick > device->tick_done)
+            return false;
+        drop(device, replay->oldest);
+    }
+    return true;
+}
+
+struct recording *replay_find(struct gpu_device *device, struct list_part part, bool *keep)
+{
+    struct replay *replay = &device->replay;
+    uint64_t hash = hash_of(part.bytes, part.size);
+    for (struct recording *recording = *bucket_of(replay, hash); recording; recording = recording->bucket_next) {
+        if (recording->hash != hash || recording->content_bytes != part.size || recording->tick > device->tick_done ||
+            memcmp(recording->content, part.bytes, part.size) != 0)
+            continue;
+        take_out(replay, recording);
+        put_newest(replay, recording);
+        return recording;
+    }
+    *keep = was_seen(replay, hash) && make_room(device, part.size);
+    return NULL;
+}
+
+// --- buffers that go ------------------------------------------------------------------------------------------------
+
+void replay_forget(struct gpu_device *device, const struct gpu_buffer *buffer)
+{
+    for (struct recording *recording = device->replay.oldest, *newer; recording; recording = newer) {
+        newer = recording->newer;
+        if (!list_part_names((struct list_part){recording->content, recording->content_bytes}, buffer))
+            continue;
+        CHECK(tick_is_past(device, recording->tick)); // the buffer's owner has waited
+        drop(device, recording);
+    }
+}
+
+void replay_finish(struct gpu_device *device)
+{
+    while (device->replay.oldest)
+        drop(device, device->replay.oldest);
+}
