@@ -16,7 +16,21 @@ static double ratio(double a, double b)
     return b > 0 ? a / b : 0;
 }
 
-struct bench_measures bench_measures(const struct bench_result *r)
+struct bench_measures {
+    double tok_s;
+    double bytes_read_per_token;
+    double hit_device, hit_host; // share of the experts' uses, 0..1
+    double drive_bytes_s;        // bytes read / time with at least one read in flight
+    double direct_bytes_s;       // of direct reads in the same order, many at once; 0: not measured
+    double direct_depth_bytes_s; // and with as many reads in flight as there were misses per layer and pass
+    double wait_drive, wait_gpu; // share of the time, 0..1
+    double submits_per_token, host_cpu_per_token; // and seconds
+    // The parts of host_cpu_per_token: recording and submitting commands, what else the calling thread does (lists, the
+    // cache's decisions), reading, and checksums of what was read.
+    double record_cpu, other_cpu, read_cpu, checksum_cpu;
+};
+
+static struct bench_measures measures_of(const struct bench_result *r)
 {
     const struct sluice_stats *s = &r->stats;
     double uses = (double)(s->expert_hits_device + s->expert_hits_host + s->expert_misses), tokens = r->tokens;
@@ -94,7 +108,8 @@ fail:
     return status;
 }
 
-double bench_direct_bytes_s(const struct bench_options *options, const struct bench_results *results)
+// Rate of direct reads of the whole run, many at once: in file order if there was a prefill, else random.
+static double direct_bytes_s(const struct bench_options *options, const struct bench_results *results)
 {
     return (double)(options->prompt_count ? mean(results->drive.sequential) : mean(results->drive.random)).bytes_s;
 }
@@ -103,7 +118,7 @@ double bench_direct_bytes_s(const struct bench_options *options, const struct be
 
 static void print_line(const char *name, const struct bench_result *r)
 {
-    struct bench_measures m = bench_measures(r);
+    struct bench_measures m = measures_of(r);
     printf("%-9s %6u %11s %8.1f %7.1f %8.2f %8.2f ", name, r->tokens,
            cli_bytes((uint64_t)(name[0] == 'p' ? (double)r->stats.expert_bytes_read : m.bytes_read_per_token)),
            100 * m.hit_device, 100 * m.hit_host, m.drive_bytes_s * 1e-9, m.direct_bytes_s * 1e-9);
@@ -113,7 +128,7 @@ static void print_line(const char *name, const struct bench_result *r)
 
 static void print_host_cpu(const char *name, const struct bench_result *r)
 {
-    struct bench_measures m = bench_measures(r);
+    struct bench_measures m = measures_of(r);
     printf("host    CPU of %s in ms/token: recording %.3f, the rest of the calling thread %.3f, reading %.3f, "
            "checksums %.3f\n",
            name, 1e3 * m.record_cpu, 1e3 * m.other_cpu, 1e3 * m.read_cpu, 1e3 * m.checksum_cpu);
@@ -164,7 +179,7 @@ void bench_measures_print(const struct bench_options *options, const struct benc
 
 void bench_measures_add_json(json_t *tree, const struct bench_result *r)
 {
-    struct bench_measures m = bench_measures(r);
+    struct bench_measures m = measures_of(r);
     json_object_set_new(tree, "sessions", json_integer(r->sessions));
     json_object_set_new(tree, "expert_bytes_read", json_integer((json_int_t)r->stats.expert_bytes_read));
     json_object_set_new(tree, "experts_used", json_integer((json_int_t)r->experts_used));
@@ -203,7 +218,7 @@ void bench_drive_add_json(json_t *tree, const struct bench_options *options, con
     add_pair(direct, "sequential", drive->sequential);
     add_pair(direct, "random", drive->random);
     json_object_set_new(tree, "direct_read", direct);
-    json_object_set_new(tree, "direct_read_bytes_s", json_real(bench_direct_bytes_s(options, results)));
+    json_object_set_new(tree, "direct_read_bytes_s", json_real(direct_bytes_s(options, results)));
 }
 
 // --- CSV ------------------------------------------------------------------------------------------------------------
@@ -211,7 +226,7 @@ void bench_drive_add_json(json_t *tree, const struct bench_options *options, con
 static void write_line(FILE *file, const char *name, const struct bench_result *r, uint64_t peak_rss,
                        uint64_t peak_device)
 {
-    struct bench_measures m = bench_measures(r);
+    struct bench_measures m = measures_of(r);
     fprintf(file, "%s,%u,%u,%u,%.6f,%.4f,%.6f,%.6f,", name, r->tokens, r->sessions, r->passes, seconds(r->ns), m.tok_s,
             seconds(r->cpu_ns), m.host_cpu_per_token);
     fprintf(file, "%" PRIu64 ",%.0f,%" PRIu64 ",%u,%.6f,%.6f,", r->stats.expert_bytes_read, m.bytes_read_per_token,

@@ -3,7 +3,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <math.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "offload/budget.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 
@@ -49,27 +49,15 @@ enum sluice_status cli_parse_count(const char *text, void *target)
     return SLUICE_OK;
 }
 
-// The exponent of 1024 of a suffix "K", "KB", "KiB", ...; -1 if there is no such suffix.
-static int size_suffix(const char *text)
-{
-    static const char letters[] = "KMGT";
-    if (*text == '\0' || strcmp(text, "B") == 0)
-        return 0;
-    const char *found = strchr(letters, toupper((unsigned char)*text));
-    bool ended = text[1] == '\0' || strcmp(text + 1, "B") == 0 || strcmp(text + 1, "iB") == 0;
-    return found && ended ? (int)(found - letters) + 1 : -1;
-}
-
 enum sluice_status cli_parse_size(const char *text, void *target)
 {
-    char *end = NULL;
-    double value = isdigit((unsigned char)*text) ? strtod(text, &end) : 0;
-    int power = end ? size_suffix(end) : -1;
-    double bytes = power < 0 ? 0 : ldexp(value, 10 * power);
-    if (!(bytes >= 1 && bytes < 0x1p62))
-        return error_set(SLUICE_ERR_ARGUMENT, "\"%s\" is no size such as 512M, 1.5G or 10G", text);
-    *(uint64_t *)target = (uint64_t)bytes;
-    return SLUICE_OK;
+    uint64_t bytes;
+    enum sluice_status status = size_parse(text, &bytes);
+    if (status == SLUICE_OK && bytes == 0)
+        status = error_set(SLUICE_ERR_ARGUMENT, "'%s': more than nothing is needed, such as 512M", text);
+    if (status == SLUICE_OK)
+        *(uint64_t *)target = bytes;
+    return status;
 }
 
 enum sluice_status cli_parse_kv(const char *text, void *target)

@@ -42,8 +42,7 @@ cli_parse_function cli_parse_flag;  // bool: true
 cli_parse_function cli_parse_text;  // const char *: points into argv
 cli_parse_function cli_parse_count; // uint32_t, at least 1
 cli_parse_function cli_parse_u64;   // uint64_t
-cli_parse_function
-    cli_parse_size; // uint64_t bytes, more than 0: "512M", "10G", "1.5G", "4096"; K, M, G, T are powers of 1024
+cli_parse_function cli_parse_size;  // uint64_t bytes, more than 0: "512M", "1.5GiB", "10GB"; offload/budget.h
 
 // Parses argv[1..argc) (argv[0] is the command's name): --name VALUE, --name=VALUE, -x VALUE, -xVALUE, and `--` before
 // arguments that begin with a dash. positional[positional_max] gets the arguments that are no options, then NULLs.
@@ -66,8 +65,8 @@ struct cli_engine_options {
     const char *activations;
     const char *matrix_cores;
     const char *routing; // only `bench` has it; else NULL
-    uint32_t sessions; // only `bench` and `plan` have it
-    bool io_only;      // only `bench` has it
+    uint32_t sessions;   // only `bench` and `plan` have it
+    bool io_only;        // only `bench` has it
     uint32_t context_tokens;
     enum sluice_kv kv;
     bool recalibrate;
@@ -77,27 +76,28 @@ struct cli_engine_options {
 cli_parse_function cli_parse_kv; // enum sluice_kv
 
 // Rows of a table of struct cli_option that fill `e`, a struct cli_engine_options.
-#define CLI_ENGINE_OPTIONS(e)                                                                                   \
-    {"device", 0, "NAME", "graphics device: number or part of its name", cli_parse_text, &(e).device},          \
-        {"vram", 0, "SIZE", "device memory to use at most", cli_parse_size, &(e).vram_bytes},                   \
-        {"ram", 0, "SIZE", "main memory to keep experts in", cli_parse_size, &(e).ram_bytes},                   \
-        {"slots", 0, "N", "experts to keep in device memory", cli_parse_count, &(e).slots},                     \
-        {"expert-pool",  0,                                                                                     \
-         "MODE",         "experts where drive and device both work: auto (default), unified or separate",       \
-         cli_parse_text, &(e).expert_pool},                                                                     \
-        {"io", 0, "MODE", "how to read the drive: auto, uring or pread", cli_parse_text, &(e).io},              \
-        {"ctx", 0, "TOKENS", "longest text, prompt and answer together", cli_parse_count, &(e).context_tokens}, \
-        {"kv", 0, "TYPE", "number format of the KV cache: f16 (default), f32, or q8, which halves it", cli_parse_kv, &(e).kv},    \
-        {"activations",  0,                                                                                     \
-         "TYPE",         "activations in products with quantised weights: q8 (default) or f32",                 \
-         cli_parse_text, &(e).activations},                                                                     \
-        {"matrix-cores", 0,                                                                                     \
-         "MODE",         "matrix cores for prompts: auto (default: if right and faster), on or off",            \
-         cli_parse_text, &(e).matrix_cores},                                                                    \
-        {"recalibrate",   0, NULL, "measure anew which kernel variants are fast on the device", cli_parse_flag, \
-         &(e).recalibrate},                                                                                     \
-    {                                                                                                           \
-        "verbose", 'v', NULL, "say more about what is done", cli_parse_flag, &(e).verbose                       \
+#define CLI_ENGINE_OPTIONS(e)                                                                                       \
+    {"device", 0, "NAME", "graphics device: number or part of its name", cli_parse_text, &(e).device},              \
+        {"vram", 0, "SIZE", "device memory to use at most", cli_parse_size, &(e).vram_bytes},                       \
+        {"ram", 0, "SIZE", "main memory to keep experts in", cli_parse_size, &(e).ram_bytes},                       \
+        {"slots", 0, "N", "experts to keep in device memory", cli_parse_count, &(e).slots},                         \
+        {"expert-pool",  0,                                                                                         \
+         "MODE",         "experts where drive and device both work: auto (default), unified or separate",           \
+         cli_parse_text, &(e).expert_pool},                                                                         \
+        {"io", 0, "MODE", "how to read the drive: auto, uring or pread", cli_parse_text, &(e).io},                  \
+        {"ctx", 0, "TOKENS", "longest text, prompt and answer together", cli_parse_count, &(e).context_tokens},     \
+        {"kv",         0,      "TYPE", "number format of the KV cache: f16 (default), f32, or q8, which halves it", \
+         cli_parse_kv, &(e).kv},                                                                                    \
+        {"activations",  0,                                                                                         \
+         "TYPE",         "activations in products with quantised weights: q8 (default) or f32",                     \
+         cli_parse_text, &(e).activations},                                                                         \
+        {"matrix-cores", 0,                                                                                         \
+         "MODE",         "matrix cores for prompts: auto (default: if right and faster), on or off",                \
+         cli_parse_text, &(e).matrix_cores},                                                                        \
+        {"recalibrate",   0, NULL, "measure anew which kernel variants are fast on the device", cli_parse_flag,     \
+         &(e).recalibrate},                                                                                         \
+    {                                                                                                               \
+        "verbose", 'v', NULL, "say more about what is done", cli_parse_flag, &(e).verbose                           \
     }
 
 // --- messages -------------------------------------------------------------------------------------------------------

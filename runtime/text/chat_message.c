@@ -8,11 +8,6 @@
 static const char *const role_names[] = {
     [CHAT_SYSTEM] = "system", [CHAT_USER] = "user", [CHAT_ASSISTANT] = "assistant", [CHAT_TOOL] = "tool"};
 
-const char *chat_role_name(enum chat_role role)
-{
-    return role_names[role];
-}
-
 static struct chat_text text_of(const json_t *string)
 {
     return (struct chat_text){json_string_value(string), json_string_length(string)};
@@ -155,7 +150,7 @@ enum sluice_status chat_put_turn(struct text_buffer *out, const struct chat_mess
 {
     enum sluice_status status;
     TRY(text_buffer_append_string(out, "<|im_start|>"));
-    TRY(text_buffer_append_string(out, chat_role_name(message->role)));
+    TRY(text_buffer_append_string(out, role_names[message->role]));
     TRY(text_buffer_append_string(out, "\n"));
     TRY(text_buffer_append(out, message->content.data, message->content.bytes));
     TRY(text_buffer_append_string(out, "<|im_end|>\n"));

@@ -50,6 +50,4 @@ enum sluice_status chat_render_coder(const struct chat_messages *messages, bool 
 enum sluice_status chat_put_turn(struct text_buffer *out, const struct chat_message *message);
 enum sluice_status chat_put_tool_response(struct text_buffer *out, const struct chat_messages *messages, size_t index);
 
-const char *chat_role_name(enum chat_role role);
-
 #endif

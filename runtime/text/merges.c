@@ -54,7 +54,8 @@ void merges_put(struct merges *merges, int32_t left, int32_t right, uint32_t ran
     merges->slots[slot_of(merges, merge.left, merge.right)] = merge;
 }
 
-const struct merge *merges_find(const struct merges *merges, int32_t left, int32_t right)
+// NULL if the pair does not merge.
+static const struct merge *find_merge(const struct merges *merges, int32_t left, int32_t right)
 {
     const struct merge *slot = &merges->slots[slot_of(merges, (uint32_t)left, (uint32_t)right)];
     return slot->left == NONE ? NULL : slot;
@@ -63,7 +64,7 @@ const struct merge *merges_find(const struct merges *merges, int32_t left, int32
 static uint32_t rank_of(const struct merges *merges, struct merge_work *work, int32_t left, int32_t right)
 {
     work->steps++;
-    const struct merge *merge = merges_find(merges, left, right);
+    const struct merge *merge = find_merge(merges, left, right);
     return merge ? merge->rank : NONE;
 }
 
@@ -71,7 +72,7 @@ static uint32_t rank_of(const struct merges *merges, struct merge_work *work, in
 static void merge_short(const struct merges *merges, struct merge_work *work, int32_t *ids, uint32_t *ranks,
                         size_t *count, size_t at)
 {
-    ids[at] = merges_find(merges, ids[at], ids[at + 1])->id;
+    ids[at] = find_merge(merges, ids[at], ids[at + 1])->id;
     size_t after = *count - at - 2;
     memmove(ids + at + 1, ids + at + 2, after * sizeof *ids);
     memmove(ranks + at + 1, ranks + at + 2, after * sizeof *ranks);
@@ -147,7 +148,7 @@ static void merge_node_with_next(const struct merges *merges, struct heap *heap,
 {
     struct merge_node *node = &nodes[at];
     struct merge_node *gone = &nodes[node->next];
-    node->id = merges_find(merges, node->id, gone->id)->id;
+    node->id = find_merge(merges, node->id, gone->id)->id;
     gone->rank = NONE;
     node->next = gone->next;
     if (node->next != NONE)

@@ -26,9 +26,6 @@ void merges_finish(struct merges *merges);
 // Adds a merge; a pair that is there already gets the later rank, as in a Python dict of pairs.
 void merges_put(struct merges *merges, int32_t left, int32_t right, uint32_t rank, int32_t id);
 
-// NULL if the pair does not merge.
-const struct merge *merges_find(const struct merges *merges, int32_t left, int32_t right);
-
 // Scratch memory for merging, one per running encoding. Starts as {0}.
 struct merge_work {
     struct merge_node *nodes; // [capacity], owned

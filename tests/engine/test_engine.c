@@ -338,6 +338,26 @@ static void test_every_allocation_of_open_can_fail(void **state)
     }
 }
 
+// If this fails, programs that only know sluice.h get no tokenizer or template from the container, or a stale one.
+static void test_documents(void **state)
+{
+    (void)state;
+    struct sluice_engine *engine;
+    const char *first, *second, *none = "untouched";
+    size_t bytes, again;
+    require_ok(sluice_open(container[0], &(struct sluice_options){.context_tokens = 64}, &engine));
+    require_ok(sluice_document(engine, "config.json", &first, &bytes));
+    assert_int_equal(strlen(first), bytes);
+    assert_non_null(strstr(first, "\"model_type\""));
+    require_ok(sluice_document(engine, "config.json", &second, &again));
+    assert_ptr_equal(first, second);
+    assert_int_equal(bytes, again);
+    assert_int_equal(sluice_document(engine, "nonesuch.json", &none, &bytes), SLUICE_ERR_ARGUMENT);
+    assert_non_null(strstr(error_message(), "nonesuch.json"));
+    assert_string_equal(none, "untouched");
+    sluice_close(engine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -349,6 +369,7 @@ int main(void)
         cmocka_unit_test(test_impossible_requests),
         cmocka_unit_test(test_cancelled_prefill_leaves_an_empty_session),
         cmocka_unit_test(test_every_allocation_of_open_can_fail),
+        cmocka_unit_test(test_documents),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -56,7 +56,8 @@ static void fill_block(uint64_t *seed, enum quant_type type, enum weight_kind ki
         put_f16(at + 2, random_scale(seed, kind));
 }
 
-uint8_t *weights_make(uint64_t *seed, enum quant_type type, enum weight_kind kind, size_t rows, size_t cols)
+// Row blocks of a matrix; free it.
+static uint8_t *weights_make(uint64_t *seed, enum quant_type type, enum weight_kind kind, size_t rows, size_t cols)
 {
     const struct quant_format *format = quant_format_get(type);
     size_t blocks = rows * cols / format->block_cols;

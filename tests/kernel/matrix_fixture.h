@@ -20,9 +20,6 @@ enum weight_kind {
     WEIGHT_KIND_COUNT
 };
 
-// Row blocks of a matrix; free it.
-uint8_t *weights_make(uint64_t *seed, enum quant_type type, enum weight_kind kind, size_t rows, size_t cols);
-
 // A packed matrix on the device in one part, and in parts of the given rows (the last takes the rest).
 struct matrix {
     struct tensor tensor;

@@ -106,11 +106,6 @@ const double *ref_model_k(const struct ref_model *model, uint32_t layer)
     return model->layers[layer].k;
 }
 
-const double *ref_model_v(const struct ref_model *model, uint32_t layer)
-{
-    return model->layers[layer].v;
-}
-
 static const float *weights_get(struct ref_model *m, size_t count, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -26,11 +26,10 @@ void ref_model_read(struct ref_model *model, const uint32_t *ids, size_t count, 
                     uint32_t *experts);
 
 // What a layer remembers now. Linear layers: state [value_heads][key_dim][value_dim] and conv [conv_taps -
-// 1][channels], oldest first. Full layers: k (normalised and rotated) and v, [position][kv_heads][head_dim].
+// 1][channels], oldest first. Full layers: k, normalised and rotated, [position][kv_heads][head_dim].
 const double *ref_model_state(const struct ref_model *model, uint32_t layer);
 const double *ref_model_conv(const struct ref_model *model, uint32_t layer);
 const double *ref_model_k(const struct ref_model *model, uint32_t layer);
-const double *ref_model_v(const struct ref_model *model, uint32_t layer);
 
 // The rotary frequencies [rotary_dim / 2] as the model uses them; returns the factor of cos and sin.
 double ref_rope_frequencies(const struct model_config *config, float *frequencies);
