@@ -49,7 +49,13 @@ const uint unit_bytes = QUANT_PIECE_ROW_BYTES;
 #if defined ACTIVATIONS_QUADS
 // The software driver reads by lane, whatever the width: fewer and wider reads.
 #extension GL_EXT_shader_explicit_arithmetic_types_int64 : require
+#if defined WEIGHT_SLABS
+layout(binding = 0, std430) readonly buffer weight_long_buffer { u64vec2 longs[]; } long_slabs[MATMUL_SLABS];
+#define weight_longs long_slabs[weight_slab].longs
+#else
 layout(binding = 0, std430) readonly buffer weight_long_buffer { u64vec2 weight_longs[]; };
+#endif
+
 uvec4 read_piece(uint unit, uint row, uint piece)
 {
     u64vec2 longs = weight_longs[unit + piece * tile_rows + row];

@@ -78,7 +78,7 @@ foreach(format q8_0 q4_k q5_k q6_k)
   string(TOUPPER FORMAT_${format} define)
   sluice_shader(matmul_${format}_q8 matmul.comp DEFINES ${define} ACTIVATIONS_Q8 VARIANTS ${matmul_q8_variants})
 endforeach()
-# For GPUs: lists of tiles whose experts lie in several buffers.
+# Lists of tiles whose experts lie in several buffers.
 foreach(format f32 f16 bf16 q8_0 q4_k q5_k q6_k)
   string(TOUPPER FORMAT_${format} define)
   sluice_shader(matmul_${format}_slabs matmul.comp DEFINES ${define} WEIGHT_SLABS VARIANTS ${slabs_f32_variants})
@@ -90,7 +90,9 @@ foreach(format q8_0 q4_k q5_k q6_k)
 endforeach()
 foreach(format q4_k q5_k q6_k)
   string(TOUPPER FORMAT_${format} define)
-  sluice_shader(matmul_${format}_quads matmul.comp SOFTWARE DEFINES ${define} ACTIVATIONS_Q8 ACTIVATIONS_QUADS)
+  set(quads SOFTWARE DEFINES ${define} ACTIVATIONS_Q8 ACTIVATIONS_QUADS)
+  sluice_shader(matmul_${format}_quads matmul.comp ${quads})
+  sluice_shader(matmul_${format}_quads_slabs matmul.comp ${quads} WEIGHT_SLABS)
 endforeach()
 # The same on matrix cores, as runtime/ops/coop_matmul.c chooses them. Constants: the shape, invocations, subgroups along
 # rows and columns, columns, matrices, row list, 8-bit x, row tiles, unrolled. Shapes: RDNA and NVIDIA, Intel B580, Intel A770; the

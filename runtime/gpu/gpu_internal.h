@@ -93,8 +93,8 @@ struct gpu_timers {
     unsigned count, capacity;
 };
 
-// set_cache.c: descriptor sets by what they name. A decode of 48 layers needs a thousand, on software drivers three
-// times as many (the experts of each slab are a dispatch); lavapipe 26.2 takes 5 KB of memory for each.
+// set_cache.c: descriptor sets by what they name. A decode of 48 layers needs a thousand, and two more per group of
+// experts where these lie in more slabs than a kernel is bound to; lavapipe 26.2 takes 5 KB of memory for each.
 enum { SET_CACHE_SETS_MAX = 4096, SET_CACHE_BUCKETS = 8192 };
 
 // All sets of so many buffers.

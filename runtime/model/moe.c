@@ -20,6 +20,7 @@
 
 enum { GROUP_MAX = 64, WAVE_EXPERTS = 16, RANGE_ALIGN = 256, ROUTING_SEED = 1 };
 
+_Static_assert((int)GROUP_MAX >= (int)MOE_SLABS_MAX, "all slabs can be used ones where one operation takes them");
 _Static_assert((int)PROMPT_TAIL_EXPERTS_MAX == (int)MODEL_EXPERTS_MAX, "every model's experts can be ranked");
 
 struct routing {
@@ -205,26 +206,58 @@ static uint32_t add_tiles(struct moe_tile tile, uint32_t row, uint32_t end, uint
     return count;
 }
 
-// Neighbouring slabs whose experts make up one list of tiles: always the same ones, so that descriptor sets repeat.
+// The slabs that a span's experts lie in, rising.
+struct used_slabs {
+    uint32_t numbers[GROUP_MAX], count;
+    uint32_t index[GROUP_MAX]; // of the group's places among them
+};
+
+static void add_slab(struct used_slabs *used, uint32_t slab)
+{
+    uint32_t i = 0;
+    while (i < used->count && used->numbers[i] < slab)
+        i++;
+    if (i < used->count && used->numbers[i] == slab)
+        return;
+    memmove(&used->numbers[i + 1], &used->numbers[i], (used->count - i) * sizeof *used->numbers);
+    used->numbers[i] = slab;
+    used->count++;
+}
+
+// If one operation takes all slabs there are, it gets all of them every time, so that descriptor sets repeat.
+static void find_slabs(const struct group *g, const struct row_span *span, struct used_slabs *used)
+{
+    uint32_t all = pager_slab_count(g->pass->engine->pager);
+    used->count = 0;
+    for (uint32_t slab = 0; all <= op_moe_slabs_at_once(g->pass->engine->ops) && slab < all; slab++)
+        add_slab(used, slab);
+    for (uint32_t i = span->begin; i < span->end; i++)
+        add_slab(used, g->places[i].slab);
+    for (uint32_t i = span->begin; i < span->end; i++)
+        for (used->index[i] = 0; used->numbers[used->index[i]] != g->places[i].slab;)
+            used->index[i]++;
+}
+
+// Of these slabs, as many as one operation takes. Their experts make up one list of tiles.
 struct slab_set {
     uint32_t first, count;
     struct moe_tiles tiles;
 };
 
-static bool is_in(const struct slab_set *set, const struct pager_place *place)
+static bool is_in(const struct slab_set *set, uint32_t index)
 {
-    return place->slab >= set->first && place->slab - set->first < set->count;
+    return index >= set->first && index - set->first < set->count;
 }
 
 // Upper bound of the tiles of the span's experts that lie in the set.
 static uint32_t tiles_max(const struct group *g, const struct routing *r, const struct row_span *span,
-                          const struct slab_set *set)
+                          const struct used_slabs *used, const struct slab_set *set)
 {
     uint32_t count = 0;
     for (uint32_t i = span->begin; i < span->end; i++) {
         uint32_t expert = g->experts[g->places[i].index];
         uint32_t rows = r->expert_row[expert + 1] - r->expert_row[expert];
-        if (is_in(set, &g->places[i]))
+        if (is_in(set, used->index[i]))
             count += (rows + MOE_TILE_ROWS - 1) / MOE_TILE_ROWS;
     }
     return count;
@@ -232,42 +265,43 @@ static uint32_t tiles_max(const struct group *g, const struct routing *r, const 
 
 // The tiles of the span's experts that lie in the set, sorted by their rows or expert by expert.
 static void build_tiles(const struct group *g, const struct routing *r, const struct row_span *span, uint32_t row0,
-                        const struct slab_set *set, struct moe_tile *tiles, uint32_t *counts)
+                        const struct used_slabs *used, struct slab_set *set, struct moe_tile *tiles)
 {
     bool sorted = op_moe_sorts_tiles(g->pass->engine->ops);
-    memset(counts, 0, MOE_TILE_ROWS * sizeof *counts);
     for (uint32_t rows = sorted ? 1 : MOE_TILE_ROWS; rows <= MOE_TILE_ROWS; rows++)
         for (uint32_t i = span->begin; i < span->end; i++) {
             uint32_t expert = g->experts[g->places[i].index];
-            struct moe_tile tile = {.slot = g->places[i].slot, .slab = g->places[i].slab - set->first};
-            if (is_in(set, &g->places[i]))
+            struct moe_tile tile = {.slot = g->places[i].slot, .slab = used->index[i] - set->first};
+            if (is_in(set, used->index[i]))
                 tiles += add_tiles(tile, r->expert_row[expert], r->expert_row[expert + 1], row0, sorted ? rows : 1,
-                                   rows, tiles, counts);
+                                   rows, tiles, set->tiles.counts);
         }
 }
 
-// The sets that hold experts of the span, with their tiles. Returns how many.
+// The used slabs cut into sets, with their tiles. Returns how many.
 static uint32_t list_tiles(const struct group *g, const struct routing *r, struct list_room *room,
-                           const struct row_span *span, uint32_t row0, struct slab_set *sets)
+                           const struct row_span *span, uint32_t row0, const struct used_slabs *used,
+                           struct slab_set *sets)
 {
-    struct sluice_engine *e = g->pass->engine;
-    uint32_t used = 0, slab_count = pager_slab_count(e->pager), most = op_moe_slabs_at_once(e->ops);
-    for (uint32_t first = 0; first < slab_count; first += most) {
-        struct slab_set set = {.first = first, .count = slab_count - first < most ? slab_count - first : most};
-        uint32_t count = tiles_max(g, r, span, &set);
+    uint32_t set_count = 0, most = op_moe_slabs_at_once(g->pass->engine->ops);
+    for (uint32_t first = 0; first < used->count; first += most) {
+        struct slab_set *set = &sets[set_count];
+        *set = (struct slab_set){.first = first, .count = used->count - first < most ? used->count - first : most};
+        uint32_t count = tiles_max(g, r, span, used, set);
         if (count == 0)
             continue;
-        struct moe_tile *tiles = take_list(room, count * sizeof *tiles, &set.tiles.range);
-        build_tiles(g, r, span, row0, &set, tiles, set.tiles.counts);
-        sets[used++] = set;
+        struct moe_tile *tiles = take_list(room, count * sizeof *tiles, &set->tiles.range);
+        build_tiles(g, r, span, row0, used, set, tiles);
+        set_count++;
     }
-    return used;
+    return set_count;
 }
 
-static void find_slabs(const struct group *g, const struct slab_set *set, struct moe_slab *slabs)
+static void describe_slabs(const struct group *g, const struct used_slabs *used, const struct slab_set *set,
+                           struct moe_slab *slabs)
 {
     for (uint32_t i = 0; i < set->count; i++)
-        slabs[i] = pager_slab(g->pass->engine->pager, g->layer, set->first + i);
+        slabs[i] = pager_slab(g->pass->engine->pager, g->layer, used->numbers[set->first + i]);
 }
 
 // Records the span's rows: results in scratch.y, rows counted from row0.
@@ -282,16 +316,18 @@ static void record_span(struct group *g, struct list_room *room, uint32_t block,
     struct activations act = activations_rows(&e->scratch.act, row_count), x = e->scratch.blocks[block].x;
     struct slab_set sets[GROUP_MAX]; // at most one per place
     struct moe_slab slabs[MOE_SLABS_MAX];
-    uint32_t used = list_tiles(g, r, room, span, row0, sets);
+    struct used_slabs used;
+    find_slabs(g, span, &used);
+    uint32_t set_count = list_tiles(g, r, room, span, row0, &used, sets);
     bool rounded = false;
-    for (uint32_t i = 0; i < used; i++) {
-        find_slabs(g, &sets[i], slabs);
+    for (uint32_t i = 0; i < set_count; i++) {
+        describe_slabs(g, &used, &sets[i], slabs);
         rounded = op_moe_gate_up(e->ops, g->cmd, slabs, sets[i].count, &sets[i].tiles, row_token, &x, &act);
     }
     if (!rounded)
         op_quantize_q8(e->ops, g->cmd, &act);
-    for (uint32_t i = 0; i < used; i++) {
-        find_slabs(g, &sets[i], slabs);
+    for (uint32_t i = 0; i < set_count; i++) {
+        describe_slabs(g, &used, &sets[i], slabs);
         op_moe_down(e->ops, g->cmd, slabs, sets[i].count, &sets[i].tiles, &act, e->scratch.y);
     }
 }

@@ -37,6 +37,12 @@ static const enum shader_id shaders_slabs[2][QUANT_TYPE_COUNT] = {
      [QUANT_Q6_K] = SHADER_MATMUL_Q6_K_Q8_SLABS},
 };
 
+static const enum shader_id shaders_quads_slabs[QUANT_TYPE_COUNT] = {
+    [QUANT_Q4_K] = SHADER_MATMUL_Q4_K_QUADS_SLABS,
+    [QUANT_Q5_K] = SHADER_MATMUL_Q5_K_QUADS_SLABS,
+    [QUANT_Q6_K] = SHADER_MATMUL_Q6_K_QUADS_SLABS,
+};
+
 enum { FLOAT_STEP_COLS = 64 }; // of the kernels, see format_float.glsl; for the other formats it is the layout's step
 
 static bool uses_q8(enum quant_type type, const struct activations *x)
@@ -127,6 +133,14 @@ static bool stage_holds_results(const struct matmul_tuning *tuning, uint32_t lan
     return lanes * tuning->rows_per_lane <= tuning->stage_words / columns / 9 * 8;
 }
 
+static enum shader_id choose_shader(const struct matmul_job *job, bool staged, bool slabs)
+{
+    bool q8 = uses_q8(job->type, job->x);
+    if (staged)
+        return (slabs ? shaders_quads_slabs : shaders_quads)[job->type];
+    return slabs ? shaders_slabs[q8][job->type] : q8 ? shaders_q8[job->type] : shaders_f32[job->type];
+}
+
 // The ranges with weights: one, or as many as the kernels for slabs are bound to, the last one again and again. Returns
 // how many.
 static uint32_t bind_weights(const struct matmul_job *job, bool slabs, struct gpu_range *ranges)
@@ -152,7 +166,7 @@ static void dispatch_columns(struct ops *ops, struct gpu_command *cmd, const str
     bool wide = staged && push.rows >= tuning->stage_lanes * tuning->rows_per_lane &&
                 (!rounds || stage_holds_results(tuning, tuning->stage_lanes, columns));
     uint32_t lanes = wide ? tuning->stage_lanes : tuning->lanes;
-    bool slabs = grouped && tuning->slabs && !tuning->stage_words;
+    bool slabs = grouped && tuning->slabs;
     struct gpu_range x = q8 ? job->x->q8 : job->x->f32;
     // What a variant does not look at must be bound to something.
     const struct gpu_range others[] = {x,
@@ -168,10 +182,7 @@ static void dispatch_columns(struct ops *ops, struct gpu_command *cmd, const str
     uint32_t weights = bind_weights(job, slabs, ranges);
     memcpy(&ranges[weights], others, sizeof others);
     struct ops_dispatch dispatch = {
-        .shader = staged  ? shaders_quads[job->type]
-                  : slabs ? shaders_slabs[q8][job->type]
-                  : q8    ? shaders_q8[job->type]
-                          : shaders_f32[job->type],
+        .shader = choose_shader(job, staged, slabs),
         .constants = {lanes, tuning->rows_per_lane, columns, job->pair ? 2 : 1, job->row_list, tuning->integer_dot,
                       tuning->unrolled || staged, staged ? 1 : choose_slice_lanes(tuning, push.slices, columns),
                       tuning->read_ahead, !ops->caps->is_software, rounds, tuning->stage_words},

@@ -32,7 +32,7 @@ bool op_moe_sorts_tiles(const struct ops *ops)
 uint32_t op_moe_slabs_at_once(const struct ops *ops)
 {
     bool coop = ops->prefill && ops->tuning.matrix_cores;
-    return ops->tuning.matmul.slabs && !ops->tuning.matmul.stage_words && !coop ? MOE_SLABS_MAX : 1;
+    return ops->tuning.matmul.slabs && !coop ? MOE_SLABS_MAX : 1;
 }
 
 bool op_moe_gate_up(struct ops *ops, struct gpu_command *cmd, const struct moe_slab *slabs, uint32_t slab_count,

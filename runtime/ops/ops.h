@@ -119,7 +119,7 @@ struct moe_tiles {
 
 bool op_moe_sorts_tiles(const struct ops *ops);
 
-// In how many slabs the experts of one list of tiles may lie, 1..MOE_SLABS_MAX. The slabs of one operation differ in
+// In how many slabs the experts of one list of tiles may lie, 1 or MOE_SLABS_MAX. The slabs of one operation differ in
 // `range` alone.
 enum { MOE_SLABS_MAX = 16 };
 uint32_t op_moe_slabs_at_once(const struct ops *ops);

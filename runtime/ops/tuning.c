@@ -17,6 +17,7 @@ static struct matmul_tuning matmul_default(const struct gpu_caps *caps)
         return (struct matmul_tuning){.lanes = 8,
                                       .rows_per_lane = 4,
                                       .columns = {{{1, 4}, {1, 2}}, {{1, 2, 3, 4, 8}, {1, 2, 3, 4, 8}}},
+                                      .slabs = true,
                                       .split_tiles = true,
                                       .stage_words = caps->has_int64 ? STAGE_WORDS : 0,
                                       .stage_lanes = 64};

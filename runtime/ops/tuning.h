@@ -23,7 +23,7 @@ struct matmul_tuning {
     uint32_t read_ahead;        // bool: touch the next weights
     uint32_t stage_words;       // of shared memory for the kernels that multiply 8-bit x in quads; 0: none of these
     uint32_t stage_lanes;       // of those kernels, where a matrix has enough rows
-    uint32_t slabs;             // bool: kernels for experts in several buffers, where there is no stage
+    uint32_t slabs;             // bool: kernels for experts in several buffers
     uint32_t split_tiles;       // bool: tiles of few and of many rows go into dispatches of their own, one by one
 };
 

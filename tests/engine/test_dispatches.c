@@ -72,12 +72,13 @@ static struct counts count_decode(int layers, int interval, unsigned sessions, c
     return counts;
 }
 
-// What one more layer of a kind adds.
-static void expect_layer(const char *what, int interval, unsigned sessions, const struct engine_hooks *hooks,
-                         struct counts most)
+// What one more layer of a kind adds to so many.
+static void expect_layer(const char *what, int layers, int interval, unsigned sessions,
+                         const struct engine_hooks *hooks, struct counts most)
 {
-    struct counts one = count_decode(1, interval, sessions, hooks), two = count_decode(2, interval, sessions, hooks);
-    int64_t dispatches = two.dispatches - one.dispatches, barriers = two.barriers - one.barriers;
+    struct counts few = count_decode(layers, interval, sessions, hooks);
+    struct counts more = count_decode(layers + 1, interval, sessions, hooks);
+    int64_t dispatches = more.dispatches - few.dispatches, barriers = more.barriers - few.barriers;
     if (dispatches > most.dispatches || barriers > most.barriers)
         fail_msg("%s: %lld dispatches and %lld barriers, at most %lld and %lld were promised", what,
                  (long long)dispatches, (long long)barriers, (long long)most.dispatches, (long long)most.barriers);
@@ -95,8 +96,8 @@ static void decoding_takes_few_dispatches(void **state)
     // Every token would come later, on graphics cards only, where nobody runs these tests.
     (void)state;
     const struct engine_hooks none = {0};
-    expect_layer("DeltaNet", 100, 1, &none, (struct counts){15, 13});
-    expect_layer("attention", 1, 1, &none, (struct counts){16, 13});
+    expect_layer("DeltaNet", 1, 100, 1, &none, (struct counts){15, 13});
+    expect_layer("attention", 1, 1, 1, &none, (struct counts){16, 13});
 }
 
 static void sessions_share_barriers(void **state)
@@ -104,7 +105,7 @@ static void sessions_share_barriers(void **state)
     // Sessions decode together because that is faster: their own kernels must not wait for each other.
     (void)state;
     const struct engine_hooks none = {0};
-    expect_layer("DeltaNet of 3 sessions", 100, 3, &none, (struct counts){24, 17});
+    expect_layer("DeltaNet of 3 sessions", 1, 100, 3, &none, (struct counts){24, 17});
 }
 
 static void choose_gpu(const struct gpu_caps *caps, struct tuning *tuning)
@@ -118,8 +119,11 @@ static void experts_in_many_buffers_take_no_more(void **state)
 {
     // Slots of many gigabytes lie in many buffers: a dispatch for each would cost more than the experts.
     (void)state;
-    const struct engine_hooks hooks = {.max_buffer_bytes = 700 << 10, .ops = {.adjust = choose_gpu}};
-    expect_layer("DeltaNet", 100, 1, &hooks, (struct counts){15, 13});
+    const struct engine_hooks gpu = {.max_buffer_bytes = 700 << 10, .ops = {.adjust = choose_gpu}};
+    const struct engine_hooks software = {.max_buffer_bytes = 256 << 10};
+    expect_layer("GPU", 1, 100, 1, &gpu, (struct counts){15, 13});
+    // Two experts per buffer, 16 per layer: more buffers than a kernel is bound to.
+    expect_layer("software driver", 3, 100, 1, &software, (struct counts){15, 13});
 }
 
 int main(void)
