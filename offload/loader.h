@@ -15,10 +15,14 @@
 #include "offload/container.h"
 #include "offload/reader.h"
 
+// Which records are compared with their checksum: each once, and again after the file was changed (verified.h); every
+// one that is read; none.
+enum loader_verify { LOADER_VERIFY_ONCE, LOADER_VERIFY_ALWAYS, LOADER_VERIFY_NEVER };
+
 struct loader_options {
     struct reader_options reader; // how to read; same_file and same_file_descriptor are set from the container
     uint32_t capacity;            // requests that are submitted and not yet collected, at most; >= 1
-    bool skip_checksums;
+    enum loader_verify verify;
 };
 
 struct loader_request {
@@ -29,8 +33,8 @@ struct loader_request {
 
 struct loader_completion {
     uint64_t tag;
-    // NULL: the record is there and verified. Else SLUICE_ERR_IO or SLUICE_ERR_CHECKSUM, naming layer and expert; valid
-    // until the next loader_submit.
+    // NULL: the record is there, and verified as loader_options.verify says. Else SLUICE_ERR_IO or SLUICE_ERR_CHECKSUM,
+    // naming layer and expert; valid until the next loader_submit.
     const struct error_record *failure;
 };
 
@@ -38,8 +42,10 @@ struct loader_statistics {
     struct reader_statistics reader; // wait_ns is the loader's thread's
     uint64_t wait_ns;                // spent by the caller inside loader_collect
     uint64_t wait_cpu_ns;            // processor time of that: going to sleep and waking up
-    uint64_t cpu_ns;                 // processor time of the loader's thread: system calls and checksums
+    uint64_t cpu_ns;                 // processor time of the loader's thread: system calls and checksums; without what
+                                     // it did since it last handed out records
     uint64_t checksum_cpu_ns;        // of that, checksums
+    uint64_t checksums;              // records whose checksum was computed
 };
 
 struct loader;

@@ -27,6 +27,11 @@ struct sluice_session;
 
 enum sluice_io { SLUICE_IO_AUTO, SLUICE_IO_URING, SLUICE_IO_PREAD };
 
+// When expert records are compared with their checksums. ONCE: when they are read for the first time, and again once
+// the file is seen to have changed (offload/verified.h); that a drive returns the same data again is left to its own
+// codes. ALWAYS: whenever they are read. NEVER: for measurements.
+enum sluice_verify { SLUICE_VERIFY_ONCE, SLUICE_VERIFY_ALWAYS, SLUICE_VERIFY_NEVER };
+
 // Number format of keys and values: 2, 4 and 1.125 bytes each. Q8 needs a head size that is a multiple of 32.
 enum sluice_kv { SLUICE_KV_F16, SLUICE_KV_F32, SLUICE_KV_Q8 };
 
@@ -65,6 +70,7 @@ struct sluice_options {
     uint32_t context_tokens; // capacity of a session; 0: 8192, at most the model's positions
     uint32_t sessions;       // sessions that can exist at the same time, 1..SLUICE_SESSIONS_MAX; 0: 1
     enum sluice_io io;
+    enum sluice_verify verify;
     enum sluice_kv kv;
     enum sluice_activations activations;
     enum sluice_matrix_cores matrix_cores;
@@ -73,9 +79,8 @@ struct sluice_options {
     // and for compiled kernels; NULL: both are made again at every opening. Only speed depends on what is kept there,
     // and whether prefills use matrix cores.
     const char *cache_folder;
-    bool recalibrate;    // measure anew, and keep that
-    bool skip_checksums; // do not verify expert records when they are read
-    bool timestamps;     // measure GPU time per kernel
+    bool recalibrate; // measure anew, and keep that
+    bool timestamps;  // measure GPU time per kernel
     // For measurements only: reads experts and copies them to the device as always, but computes nothing; logits are
     // zero. Needs drawn experts (routing).
     bool io_only;
@@ -219,6 +224,7 @@ struct sluice_stats {
     uint64_t wait_drive_ns, wait_gpu_ns, reading_ns; // reading_ns: time with at least one read in flight
     uint64_t io_cpu_ns; // processor time of the engine's own threads (reading); the caller's thread is not counted
     uint64_t checksum_cpu_ns; // of that, checksums of what was read
+    uint64_t checksums;       // experts read whose checksum was computed (options.verify)
     uint64_t wait_gpu_cpu_ns; // processor time of the caller's thread within wait_gpu_ns: polling, sleeping, waking up
     uint64_t wait_drive_cpu_ns; // and within wait_drive_ns
     uint64_t record_cpu_ns;     // and of recording and submitting, without what a driver does on threads of its own

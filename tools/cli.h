@@ -62,6 +62,7 @@ struct cli_engine_options {
     uint32_t slots;
     const char *expert_pool;
     const char *io;
+    const char *verify;
     const char *activations;
     const char *matrix_cores;
     const char *routing; // only `bench` has it; else NULL
@@ -76,28 +77,30 @@ struct cli_engine_options {
 cli_parse_function cli_parse_kv; // enum sluice_kv
 
 // Rows of a table of struct cli_option that fill `e`, a struct cli_engine_options.
-#define CLI_ENGINE_OPTIONS(e)                                                                                       \
-    {"device", 0, "NAME", "graphics device: number or part of its name", cli_parse_text, &(e).device},              \
-        {"vram", 0, "SIZE", "device memory to use at most", cli_parse_size, &(e).vram_bytes},                       \
-        {"ram", 0, "SIZE", "main memory to keep experts in", cli_parse_size, &(e).ram_bytes},                       \
-        {"slots", 0, "N", "experts to keep in device memory", cli_parse_count, &(e).slots},                         \
-        {"expert-pool",  0,                                                                                         \
-         "MODE",         "experts where drive and device both work: auto (default), unified or separate",           \
-         cli_parse_text, &(e).expert_pool},                                                                         \
-        {"io", 0, "MODE", "how to read the drive: auto, uring or pread", cli_parse_text, &(e).io},                  \
-        {"ctx", 0, "TOKENS", "longest text, prompt and answer together", cli_parse_count, &(e).context_tokens},     \
-        {"kv",         0,      "TYPE", "number format of the KV cache: f16 (default), f32, or q8, which halves it", \
-         cli_parse_kv, &(e).kv},                                                                                    \
-        {"activations",  0,                                                                                         \
-         "TYPE",         "activations in products with quantised weights: q8 (default) or f32",                     \
-         cli_parse_text, &(e).activations},                                                                         \
-        {"matrix-cores", 0,                                                                                         \
-         "MODE",         "matrix cores for prompts: auto (default: if right and faster), on or off",                \
-         cli_parse_text, &(e).matrix_cores},                                                                        \
-        {"recalibrate",   0, NULL, "measure anew which kernel variants are fast on the device", cli_parse_flag,     \
-         &(e).recalibrate},                                                                                         \
-    {                                                                                                               \
-        "verbose", 'v', NULL, "say more about what is done", cli_parse_flag, &(e).verbose                           \
+#define CLI_ENGINE_OPTIONS(e)                                                                                          \
+    {"device", 0, "NAME", "graphics device: number or part of its name", cli_parse_text, &(e).device},                 \
+        {"vram", 0, "SIZE", "device memory to use at most", cli_parse_size, &(e).vram_bytes},                          \
+        {"ram", 0, "SIZE", "main memory to keep experts in", cli_parse_size, &(e).ram_bytes},                          \
+        {"slots", 0, "N", "experts to keep in device memory", cli_parse_count, &(e).slots},                            \
+        {"expert-pool",  0,                                                                                            \
+         "MODE",         "experts where drive and device both work: auto (default), unified or separate",              \
+         cli_parse_text, &(e).expert_pool},                                                                            \
+        {"io", 0, "MODE", "how to read the drive: auto, uring or pread", cli_parse_text, &(e).io},                     \
+        {"verify",       0,          "MODE", "checksums of experts: once (default) or always, whenever they are read", \
+         cli_parse_text, &(e).verify},                                                                                 \
+        {"ctx", 0, "TOKENS", "longest text, prompt and answer together", cli_parse_count, &(e).context_tokens},        \
+        {"kv",         0,      "TYPE", "number format of the KV cache: f16 (default), f32, or q8, which halves it",    \
+         cli_parse_kv, &(e).kv},                                                                                       \
+        {"activations",  0,                                                                                            \
+         "TYPE",         "activations in products with quantised weights: q8 (default) or f32",                        \
+         cli_parse_text, &(e).activations},                                                                            \
+        {"matrix-cores", 0,                                                                                            \
+         "MODE",         "matrix cores for prompts: auto (default: if right and faster), on or off",                   \
+         cli_parse_text, &(e).matrix_cores},                                                                           \
+        {"recalibrate",   0, NULL, "measure anew which kernel variants are fast on the device", cli_parse_flag,        \
+         &(e).recalibrate},                                                                                            \
+    {                                                                                                                  \
+        "verbose", 'v', NULL, "say more about what is done", cli_parse_flag, &(e).verbose                              \
     }
 
 // --- messages -------------------------------------------------------------------------------------------------------

@@ -38,6 +38,17 @@ static enum sluice_status parse_expert_pool(const char *text, enum sluice_expert
     return error_set(SLUICE_ERR_ARGUMENT, "--expert-pool %s: choose auto, separate or unified", text);
 }
 
+static enum sluice_status parse_verify(const char *text, enum sluice_verify *verify)
+{
+    *verify = SLUICE_VERIFY_ONCE;
+    if (!text || strcmp(text, "once") == 0)
+        return SLUICE_OK;
+    *verify = SLUICE_VERIFY_ALWAYS;
+    if (strcmp(text, "always") == 0)
+        return SLUICE_OK;
+    return error_set(SLUICE_ERR_ARGUMENT, "--verify %s: choose once or always", text);
+}
+
 static enum sluice_status parse_activations(const char *text, enum sluice_activations *activations)
 {
     *activations = SLUICE_ACTIVATIONS_Q8;
@@ -94,6 +105,7 @@ enum sluice_status engine_options(const struct cli_engine_options *options, uint
         .io_only = options->io_only,
     };
     TRY(engine_parse_io(options->io, &out->io));
+    TRY(parse_verify(options->verify, &out->verify));
     TRY(parse_expert_pool(options->expert_pool, &out->expert_pool));
     TRY(parse_activations(options->activations, &out->activations));
     TRY(parse_matrix_cores(options->matrix_cores, &out->matrix_cores));

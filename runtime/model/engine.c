@@ -314,6 +314,7 @@ void sluice_stats(const struct sluice_engine *e, struct sluice_stats *stats)
         .wait_gpu_ns = u.wait_ns - e->usage_base.wait_ns,
         .io_cpu_ns = p.cpu_ns - b->cpu_ns,
         .checksum_cpu_ns = p.checksum_cpu_ns - b->checksum_cpu_ns,
+        .checksums = p.checksums - b->checksums,
         .record_cpu_ns = e->record.cpu_ns - e->record_base_ns,
         .wait_gpu_cpu_ns = u.wait_cpu_ns - e->usage_base.wait_cpu_ns,
         .wait_drive_cpu_ns = p.wait_cpu_ns - b->wait_cpu_ns,

@@ -27,7 +27,7 @@ static enum sluice_status create_loader(struct pager *pager)
                    .region_unit_bytes = pager->slot_bytes,
                    .faults = pager->options.faults},
         .capacity = slots < REQUESTS_MAX ? slots : REQUESTS_MAX,
-        .skip_checksums = pager->options.skip_checksums,
+        .verify = pager->options.verify,
     };
     return loader_create(pager->container, &options, &pager->loader);
 }
@@ -177,6 +177,7 @@ struct pager_statistics pager_statistics(const struct pager *pager)
         .busy_ns = d.reader.busy_ns,
         .cpu_ns = d.cpu_ns + d.reader.cpu_ns,
         .checksum_cpu_ns = d.checksum_cpu_ns,
+        .checksums = d.checksums,
         .device_bytes = pager->options.device_slots * pager->slot_bytes,
         .host_bytes = pager->options.host_slots * pager->slot_bytes,
     };

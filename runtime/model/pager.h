@@ -25,6 +25,7 @@
 #define SLUICE_MODEL_PAGER_H
 
 #include "offload/container.h"
+#include "offload/loader.h"
 #include "offload/reader.h"
 #include "offload/residency.h"
 #include "runtime/gpu/command.h"
@@ -37,7 +38,7 @@ struct pager_options {
     uint32_t host_slots;   // 0: one pool, of device_slots
     bool host_cache;       // host slots keep experts as a second cache; not in one pool
     enum reader_kind io;
-    bool skip_checksums;
+    enum loader_verify verify;
     const struct reader_faults *faults; // tests; NULL: none
 };
 
@@ -132,6 +133,7 @@ struct pager_statistics {
     uint64_t wait_cpu_ns;     // processor time within wait_ns
     uint64_t cpu_ns;          // processor time of the reading thread, checksums included
     uint64_t checksum_cpu_ns; // of that, checksums
+    uint64_t checksums;       // records whose checksum was computed
     uint64_t device_bytes, host_bytes;
 };
 struct pager_statistics pager_statistics(const struct pager *pager);

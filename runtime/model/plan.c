@@ -409,7 +409,7 @@ static enum sluice_status plan_passes(const struct sluice_engine *e, uint32_t pa
     if (e->config.moe_count) {
         plan->pager = (struct pager_options){
             .io = (enum reader_kind)e->options.io,
-            .skip_checksums = e->options.skip_checksums,
+            .verify = (enum loader_verify)e->options.verify,
             .faults = e->hooks.faults,
         };
         if (!limits.unified)

@@ -330,7 +330,7 @@ static struct sluice_options trial_options(const struct sluice_options *options,
     struct sluice_options o = *options;
     o.sessions = 1;
     o.routing = SLUICE_ROUTING_UNIFORM;
-    o.skip_checksums = true;
+    o.verify = SLUICE_VERIFY_NEVER;
     o.timestamps = true;
     o.slots = layers * experts_max < plan->slots_device ? layers * experts_max : plan->slots_device;
     o.ram_bytes = plan->unified ? 0 : (uint64_t)plan->expert_bytes * TRIAL_HOST_SLOTS;

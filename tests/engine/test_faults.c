@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -31,12 +32,14 @@ struct running {
     struct sluice_session *session;
 };
 
-static enum sluice_expert_pool pool; // of the engines to be opened
+// Of the engines to be opened.
+static enum sluice_expert_pool pool;
+static enum sluice_verify verify;
 
 static struct running start_hooked(const struct engine_hooks *hooks)
 {
     struct running r;
-    struct sluice_options open = {.context_tokens = 64, .slots = SLOTS, .expert_pool = pool};
+    struct sluice_options open = {.context_tokens = 64, .slots = SLOTS, .expert_pool = pool, .verify = verify};
     require_ok(engine_open_hooked(container, &open, hooks, &r.engine));
     require_ok(sluice_session_create(r.engine, &r.session));
     return r;
@@ -128,6 +131,12 @@ static int teardown(void **state)
 
 // --- the file -------------------------------------------------------------------------------------------------------
 
+// Until the file was left alone for so long that experts that are right are not verified again.
+static void settle(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 150000000}, NULL);
+}
+
 // Flips a bit in every expert of `layer`.
 static void damage_layer(uint32_t layer)
 {
@@ -150,8 +159,10 @@ static void test_overwritten_experts_are_noticed(void **state)
 {
     (void)state;
     struct running r = start();
-    require_works(&r);
     for (int decoding = 0; decoding < 2; decoding++) {
+        settle();
+        require_works(&r); // all experts that it reads are known to be right, by the second time at the latest
+        require_works(&r);
         if (decoding)
             require_ok(prefill(&r));
         damage_layer(3);
@@ -161,9 +172,33 @@ static void test_overwritten_experts_are_noticed(void **state)
         assert_non_null(strstr(error_message(), "layer 3 expert "));
         assert_non_null(strstr(error_message(), "file offset "));
         write_original();
-        require_works(&r);
     }
+    require_works(&r);
     stop(&r);
+}
+
+// If this fails, each token waits for checksums of experts that were found right before, or users who want every read
+// verified do not get that.
+static void test_experts_are_verified_as_often_as_asked_for(void **state)
+{
+    (void)state;
+    for (int always = 0; always < 2; always++) {
+        struct sluice_stats stats;
+        verify = always ? SLUICE_VERIFY_ALWAYS : SLUICE_VERIFY_ONCE;
+        settle();
+        struct running r = start();
+        require_works(&r);
+        sluice_stats(r.engine, &stats);
+        assert_true(stats.checksums > 0 && stats.checksums <= (always ? stats.expert_misses : stats.experts_total));
+        sluice_stats_reset(r.engine);
+        require_works(&r);
+        sluice_stats(r.engine, &stats);
+        assert_true(stats.expert_misses > 0);
+        assert_int_equal(stats.checksums, always ? stats.expert_misses : 0);
+        assert_true(always || stats.checksum_cpu_ns == 0);
+        stop(&r);
+    }
+    verify = SLUICE_VERIFY_ONCE;
 }
 
 // If this fails, a file that is cut while it is in use hangs the program or gives wrong answers.
@@ -333,6 +368,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_overwritten_experts_are_noticed),
         SEPARATE(test_overwritten_experts_are_noticed),
+        cmocka_unit_test(test_experts_are_verified_as_often_as_asked_for),
+        SEPARATE(test_experts_are_verified_as_often_as_asked_for),
         cmocka_unit_test(test_cut_file_is_noticed),
         SEPARATE(test_cut_file_is_noticed),
         SEPARATE(test_replaced_file_goes_on_as_the_old_one),

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -44,15 +45,25 @@ static int tear_down(void **state)
     return 0;
 }
 
-static struct loader *open_loader(enum reader_kind kind, const struct reader_faults *faults)
+static struct loader *open_with(const struct loader_options *options)
 {
     struct loader *loader;
-    struct loader_options options = {.reader = {.kind = kind, .depth = 3, .faults = faults}, .capacity = SLOTS};
-    enum sluice_status status = loader_create(container, &options, &loader);
+    enum sluice_status status = loader_create(container, options, &loader);
     if (status == SLUICE_ERR_UNSUPPORTED)
         skip();
     assert_int_equal(status, SLUICE_OK);
     return loader;
+}
+
+static struct loader *open_loader(enum reader_kind kind, const struct reader_faults *faults)
+{
+    return open_with(
+        &(struct loader_options){.reader = {.kind = kind, .depth = 3, .faults = faults}, .capacity = SLOTS});
+}
+
+static struct loader *open_verifying(enum loader_verify verify)
+{
+    return open_with(&(struct loader_options){.reader = {.depth = 3}, .capacity = SLOTS, .verify = verify});
 }
 
 static uint8_t *slot(uint32_t index)
@@ -153,35 +164,129 @@ static void failures_name_the_expert_and_spare_the_others(void **state)
     loader_destroy(loader);
 }
 
-// A flipped bit on the drive would go unnoticed.
-static void damaged_records_are_refused(void **state)
+// Reads every expert `times` times, and returns how many checksums were computed meanwhile.
+static uint64_t count_checksums(struct loader *loader, uint32_t times)
+{
+    uint64_t before = loader_statistics(loader).checksums;
+    for (uint32_t i = 0; i < times * SAMPLE_EXPERTS; i++) {
+        struct loader_completion done;
+        submit(loader, 0, i % SAMPLE_EXPERTS);
+        assert_int_equal(loader_collect(loader, 1, 1, &done), 1);
+        assert_null(done.failure);
+        assert_record(0, i % SAMPLE_EXPERTS);
+    }
+    return loader_statistics(loader).checksums - before;
+}
+
+// Until the file was left alone for long enough.
+static void settle(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 150000000}, NULL);
+}
+
+// Every token would cost milliseconds for checksums of experts that are known to be right; or they would never be
+// looked at; or those who want each read verified would not get it.
+static void checksums_are_computed_as_often_as_asked_for(void **state)
 {
     (void)state;
+    const struct {
+        enum loader_verify verify;
+        uint64_t first, then;
+    } cases[] = {{LOADER_VERIFY_ONCE, SAMPLE_EXPERTS, 0},
+                 {LOADER_VERIFY_ALWAYS, SAMPLE_EXPERTS, 3 * SAMPLE_EXPERTS},
+                 {LOADER_VERIFY_NEVER, 0, 0}};
+    settle();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct loader *loader = open_verifying(cases[i].verify);
+        assert_int_equal(count_checksums(loader, 1), cases[i].first);
+        assert_int_equal(count_checksums(loader, 3), cases[i].then);
+        loader_destroy(loader);
+    }
+}
+
+static void flip_bit(uint32_t number)
+{
     FILE *file = fopen(path, "r+b");
-    uint64_t offset = container_expert_offset(container, 0, 1) + 1234;
+    uint64_t offset = container_expert_offset(container, experts[number].layer, experts[number].expert) + 1234;
     assert_non_null(file);
     fseek(file, (long)offset, SEEK_SET);
     int byte = fgetc(file);
     fseek(file, (long)offset, SEEK_SET);
     fputc(byte ^ 4, file);
     fclose(file);
+}
+
+static void assert_damaged(struct loader *loader, uint32_t number)
+{
     struct loader_completion done;
-    for (int skips = 0; skips < 2; skips++) {
-        struct loader *loader;
-        struct loader_options options = {.reader = {.depth = 1}, .capacity = 1, .skip_checksums = skips};
-        assert_int_equal(loader_create(container, &options, &loader), SLUICE_OK);
-        submit(loader, 0, 1);
-        assert_int_equal(loader_collect(loader, 1, 1, &done), 1);
-        assert_int_equal(done.failure != NULL, !skips);
-        if (!skips) {
-            assert_int_equal(error_restore(done.failure), SLUICE_ERR_CHECKSUM);
-            assert_non_null(strstr(error_message(), "expert 1"));
+    submit(loader, 0, number);
+    assert_int_equal(loader_collect(loader, 1, 1, &done), 1);
+    assert_int_equal(error_restore(done.failure), SLUICE_ERR_CHECKSUM);
+    assert_non_null(strstr(error_message(), "expert 1"));
+}
+
+// A file that is overwritten after its experts were found right would be computed with.
+static void a_changed_file_is_verified_again(void **state)
+{
+    (void)state;
+    settle();
+    struct loader *loader = open_verifying(LOADER_VERIFY_ONCE);
+    assert_int_equal(count_checksums(loader, 1), SAMPLE_EXPERTS);
+    for (int i = 0; i < 3; i++) {
+        flip_bit(4);
+        assert_damaged(loader, 4);
+        assert_damaged(loader, 4);
+        flip_bit(4);
+        (void)count_checksums(loader, 2);
+        settle();
+        (void)count_checksums(loader, 2); // the first of them notice that the file has come to rest
+        assert_int_equal(count_checksums(loader, 1), 0);
+    }
+    loader_destroy(loader);
+}
+
+// Within a tick of the kernel's clock a file can change twice and look as if it had changed once: what was read between
+// would pass for verified.
+static void a_file_that_was_just_written_is_not_trusted(void **state)
+{
+    (void)state;
+    bool fast = false; // else the machine was too busy to say
+    for (int i = 0; i < 100 && !fast; i++) {
+        struct timespec from, to;
+        struct loader *loader = open_verifying(LOADER_VERIFY_ONCE);
+        clock_gettime(CLOCK_MONOTONIC, &from);
+        flip_bit(4);
+        flip_bit(4);
+        uint64_t checksums = count_checksums(loader, 2);
+        clock_gettime(CLOCK_MONOTONIC, &to);
+        fast = (to.tv_sec - from.tv_sec) * 1000000000 + to.tv_nsec - from.tv_nsec < 80000000;
+        if (fast)
+            assert_int_equal(checksums, 2 * SAMPLE_EXPERTS);
+        loader_destroy(loader);
+    }
+    if (!fast)
+        skip();
+}
+
+// A flipped bit on the drive would go unnoticed.
+static void damaged_records_are_refused(void **state)
+{
+    (void)state;
+    const enum loader_verify verify[] = {LOADER_VERIFY_ONCE, LOADER_VERIFY_ALWAYS, LOADER_VERIFY_NEVER};
+    flip_bit(1);
+    for (int i = 0; i < 3; i++) {
+        struct loader_completion done;
+        struct loader *loader = open_verifying(verify[i]);
+        if (verify[i] == LOADER_VERIFY_NEVER) {
+            submit(loader, 0, 1);
+            assert_int_equal(loader_collect(loader, 1, 1, &done), 1);
+            assert_null(done.failure);
+        } else {
+            assert_damaged(loader, 1);
         }
         loader_destroy(loader);
     }
-    sample_write(path);
-    container_close(container);
-    assert_int_equal(container_open(path, &container), SLUICE_OK);
+    flip_bit(1);
 }
 
 // Leaving in the middle of a document would let the drive write into memory that is somebody else's by then.
@@ -257,6 +362,9 @@ int main(void)
         cmocka_unit_test(uring_loads_what_was_asked_for),
         cmocka_unit_test(pread_loads_what_was_asked_for),
         cmocka_unit_test(failures_name_the_expert_and_spare_the_others),
+        cmocka_unit_test(checksums_are_computed_as_often_as_asked_for),
+        cmocka_unit_test(a_changed_file_is_verified_again),
+        cmocka_unit_test(a_file_that_was_just_written_is_not_trusted),
         cmocka_unit_test(damaged_records_are_refused),
         cmocka_unit_test(destroying_waits_for_what_is_in_flight),
         cmocka_unit_test(a_smaller_region_is_let_go),
