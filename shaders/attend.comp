@@ -3,7 +3,8 @@
 // share the workgroup, so that K and V are read once for all of them.
 //
 // Steps of STEP = LANES * KEYS positions, each in two phases with the probabilities passing through shared memory:
-//   scores   lane = position (KEYS of them), loop over dimensions: one K piece serves ROWS rows, q at uniform addresses
+//   scores   lane = position (KEYS of them), loop over dimensions: one K piece serves ROWS rows, q at uniform addresses;
+//            GROUP neighbours of a software driver own one run of positions, so that they read in the order of memory
 //   values   lane = QUADS fours of dimensions, loop over positions: one V piece serves ROWS rows
 // Maximum and rescaling are per row and exact; sums stay per lane until the end. Masked positions get probability 0
 // without looking at what lies there. Positions behind the last row's own are not read.
@@ -12,6 +13,7 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
+#extension GL_KHR_shader_subgroup_basic : require
 #include "math.glsl"
 #include "kv.glsl"
 #include "mixer_params.h"
@@ -25,6 +27,7 @@ layout(constant_id = 4) const uint WARM = 0; // 1: warm_cache before every step
 layout(constant_id = 5) const uint LANES = 32; // at least ROWS; or 64 and KEYS > 1: half the registers where HEAD_DIM is 256
 // 1: all rows of a workgroup are of one token, because ROWS divides the heads of a kv head; their queries are neighbours.
 layout(constant_id = 6) const uint ONE_TOKEN = 0;
+layout(constant_id = 7) const uint GROUP = 0; // lanes of a software driver's subgroup; 0: on a GPU
 const uint BLOCK = 32u; // positions, of K and V (kv.glsl)
 const uint FOURS = HEAD_DIM / 4u;
 const uint QUADS = (FOURS + LANES - 1u) / LANES; // per lane
@@ -55,7 +58,10 @@ const uint PROBABILITIES = IN_TURNS ? 0u : ROWS * (LANES + 1u);
 shared float exchange[PROBABILITIES + STEP * ROWS];
 shared float reference[ROWS], rescale[ROWS];
 
-const uint LINE_WORDS = 16u; // of a cache line
+const uint LINE_WORDS = 16u, TOUCHES = 8u; // words of a cache line; lines touched per turn of a loop
+// Words of K and of V that one of a software driver's subgroups touches per step.
+const uint SUBGROUPS = GROUP == 0u ? 1u : LANES / GROUP;
+const uint SHARE_WORDS = STEP * BLOCK_WORDS / BLOCK / SUBGROUPS;
 const float NOTHING = -1e30; // below every score, and its difference to itself is finite
 
 // Row r of this workgroup; rows beyond the last one repeat it.
@@ -97,18 +103,24 @@ bool visible(uint r, uint position)
     return position < min(end, position_of(r) + 1u);
 }
 
+// Where position j of the lane is within a step.
+uint step_position(uint j)
+{
+    return GROUP == 0u ? j * LANES + lane : lane / GROUP * (GROUP * KEYS) + j * GROUP + lane % GROUP;
+}
+
 // The number of the block of a position of the segment.
 uint block_of(uint key)
 {
     return kv_head * (push.segment_tokens / BLOCK) + key / BLOCK;
 }
 
-// score = q . k / sqrt(HEAD_DIM) for the positions base + j * LANES + lane, and the rows' largest into `exchange`.
+// score = q . k / sqrt(HEAD_DIM) for the positions base + step_position(j), and the rows' largest into `exchange`.
 void compute_scores(uint base)
 {
     uint place[KEYS], scale_word[KEYS];
     [[unroll]] for (uint j = 0u; j < KEYS; j++) {
-        uint key = min(base + j * LANES + lane, end - 1u) - push.segment_first;
+        uint key = min(base + step_position(j), end - 1u) - push.segment_first;
         place[j] = block_of(key) * (BLOCK_WORDS / 4u) + key % BLOCK;
         scale_word[j] = block_of(key) * BLOCK_WORDS + kv_scale_word(HEAD_DIM, key % BLOCK, 0u);
     }
@@ -150,22 +162,26 @@ void compute_scores(uint base)
         float own = NOTHING;
         [[unroll]] for (uint j = 0u; j < KEYS; j++) {
             score[r * KEYS + j] = dot_product[r * KEYS + j] * scale;
-            if (visible(r, base + j * LANES + lane))
+            if (visible(r, base + step_position(j)))
                 own = max(own, score[r * KEYS + j]);
         }
         exchange[r * (LANES + 1u) + lane] = own;
     }
 }
 
-// Reads a little of every cache line that the step from `base` needs. A software driver fetches per lane, and a processor
-// waits for one such fetch after the other; these here are independent of each other and miss the cache side by side.
+// Reads a little of every cache line that the step from `base` needs. The fetches that compute with K and V are gathers,
+// and a processor waits for one after the other; these here, at addresses that are the same for a whole subgroup, are
+// plain loads, which miss the cache side by side. Many per turn, because turns of a loop are dear on a software driver.
 void warm_cache(uint base)
 {
     uint first = block_of(base - push.segment_first) * BLOCK_WORDS;
-    uint words = (min(STEP, end - base) + BLOCK - 1u) / BLOCK * BLOCK_WORDS;
-    uint any = 0u;
-    for (uint i = first + lane * LINE_WORDS; i < first + words; i += LANES * LINE_WORDS)
-        any |= k_word(i) | v_word(i);
+    uint last = first + (min(STEP, end - base) + BLOCK - 1u) / BLOCK * BLOCK_WORDS - 1u;
+    uint share = first + gl_SubgroupID % SUBGROUPS * SHARE_WORDS, any = 0u;
+    [[dont_unroll]] for (uint i = share; i < share + SHARE_WORDS; i += TOUCHES * LINE_WORDS)
+        [[unroll]] for (uint touch = 0u; touch < TOUCHES; touch++) {
+            uint word = min(i + touch * LINE_WORDS, last);
+            any |= k_word(word) | v_word(word);
+        }
     exchange[LANES] = float(any); // the padding, which nobody reads; keeps the reads alive
 }
 
@@ -184,10 +200,10 @@ void compute_probabilities(uint base)
     [[unroll]] for (uint r = 0u; r < ROWS; r++) {
         precise float own = sum[r] * rescale[r];
         [[unroll]] for (uint j = 0u; j < KEYS; j++) {
-            bool counts = visible(r, base + j * LANES + lane);
+            bool counts = visible(r, base + step_position(j));
             float p = counts ? exp_precise(score[r * KEYS + j] - reference[r]) : 0.0;
             own += p;
-            exchange[PROBABILITIES + (j * LANES + lane) * ROWS + r] = p;
+            exchange[PROBABILITIES + step_position(j) * ROWS + r] = p;
         }
         sum[r] = own;
     }

@@ -116,17 +116,17 @@ void op_attend(struct ops *ops, struct gpu_command *cmd, const struct attention_
         return;
     }
     ops_dispatch(ops, cmd,
-                 &(struct ops_dispatch){
-                     .shader = (tuning->wide ? attend_wide_shaders : attend_shaders)[shape->kv],
-                     .constants = {shape->head_dim, tile_rows, tuning->keys, unroll, tuning->warm, lanes, one_token},
-                     .constant_count = 7,
-                     .ranges = ranges,
-                     .range_count = 5,
-                     .push = &push,
-                     .push_bytes = sizeof push,
-                     .groups_x = ops_divide_up(rows, tile_rows),
-                     .groups_y = shape->kv_heads,
-                     .groups_z = split_count});
+                 &(struct ops_dispatch){.shader = (tuning->wide ? attend_wide_shaders : attend_shaders)[shape->kv],
+                                        .constants = {shape->head_dim, tile_rows, tuning->keys, unroll, tuning->warm,
+                                                      lanes, one_token, tuning->group},
+                                        .constant_count = 8,
+                                        .ranges = ranges,
+                                        .range_count = 5,
+                                        .push = &push,
+                                        .push_bytes = sizeof push,
+                                        .groups_x = ops_divide_up(rows, tile_rows),
+                                        .groups_y = shape->kv_heads,
+                                        .groups_z = split_count});
 }
 
 void op_attend_merge(struct ops *ops, struct gpu_command *cmd, const struct attention_shape *shape,

@@ -34,7 +34,8 @@ static struct matmul_tuning matmul_default(const struct gpu_caps *caps)
 
 // A GPU: as many rows as registers allow, and for heads of 256 dimensions 64 lanes: with 32 Intel's compiler spills,
 // and so it does with rows of several tokens and more unrolling. The software driver: many, so that its slow fetches
-// matter less, but only for documents that repay the seconds which compiling that takes.
+// matter less, but only for documents that repay the seconds which compiling that takes; its 8 lanes at a time, 4
+// positions each, read a block of K from front to back.
 static struct attend_tuning attend_default(const struct gpu_caps *caps)
 {
     if (caps->is_software)
@@ -42,6 +43,7 @@ static struct attend_tuning attend_default(const struct gpu_caps *caps)
                                       .rows_max_long = 32,
                                       .lanes = 32,
                                       .keys = 4,
+                                      .group = 8,
                                       .unroll_few = 4,
                                       .unroll_many = 2,
                                       .unroll_mixed_max = 4,
