@@ -81,10 +81,28 @@ void cli_set_standalone(void)
     program_prefix = "";
 }
 
+enum { HELP_COLUMNS = 112 };
+
+// Text with its own line breaks; what is longer is broken at blanks.
+static void print_wrapped(const char *text)
+{
+    while (*text) {
+        size_t length = strcspn(text, "\n"), end = length;
+        if (length > HELP_COLUMNS)
+            for (end = HELP_COLUMNS; end > 0 && text[end] != ' ';)
+                end--;
+        end = end ? end : length; // one word: as it is
+        printf("%.*s\n", (int)end, text);
+        text += end + (text[end] != '\0');
+    }
+}
+
 static void print_help(const struct cli_command *command)
 {
     char left[64];
-    printf("usage: %s%s %s\n\n%s\n\n", program_prefix, command->name, command->arguments, command->about);
+    printf("usage: %s%s %s\n\n", program_prefix, command->name, command->arguments);
+    print_wrapped(command->about);
+    putchar('\n');
     for (size_t i = 0; i < command->option_count; i++) {
         const struct cli_option *option = &command->options[i];
         const char letter[] = {option->letter ? '-' : ' ', option->letter ? option->letter : ' ',

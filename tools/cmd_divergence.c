@@ -214,7 +214,7 @@ int cmd_divergence(int argc, char **argv)
     };
     const struct cli_command command = {
         "divergence",
-        "FILE [REFERENCE] --text TEXT.txt",
+        "FILE [REFERENCE] {--text FILE | --ids FILE} [OPTIONS]",
         "Measures how far the predictions of the model in FILE are from those of REFERENCE, another container of the "
         "same model (such as its BF16 form; default: FILE itself), over the tokens of a text: Kullback-Leibler "
         "divergence in nats, how often both choose the same experts and find the same token likeliest, perplexity. The "

@@ -277,7 +277,7 @@ int cmd_logits(int argc, char **argv)
     };
     const struct cli_command command = {
         "logits",
-        "FILE --ids IDS.json -o OUT.safetensors",
+        "FILE --ids IDS.json -o OUT.safetensors [OPTIONS]",
         "Writes what the model in FILE computes for a sequence of token ids, for comparison with a reference: logits "
         "f32 "
         "[tokens, vocab] and, as asked for, hidden.L f32 [tokens, hidden], state.L f32 [value heads, key dim, value "

@@ -19,7 +19,7 @@ int cmd_run(int argc, char **argv)
     };
     const struct cli_command command = {
         "run",
-        "FILE -p TEXT",
+        "FILE -p TEXT [OPTIONS]",
         "Answers a prompt with the model in FILE, a container made by `sluice convert`. The answer goes to standard "
         "output "
         "while it is produced. With -v, statistics follow on standard error.",

@@ -61,7 +61,7 @@ int cmd_summarize(int argc, char **argv)
     };
     const struct cli_command command = {
         "summarize",
-        "FILE DOCUMENT.txt",
+        "FILE DOCUMENT.txt [OPTIONS]",
         "Summarises a text with the model in FILE, a container made by `sluice convert`. DOCUMENT.txt is UTF-8 text; "
         "\"-\" is "
         "standard input. The whole document goes through the model layer by layer, so every expert is read from the "

@@ -12,6 +12,7 @@ for command in $commands; do
     ok "$command" --help
     head -1 out | grep -q "^usage: sluice $command" || fail "$command --help"
     grep -q -- '--help' out || fail "$command --help lists no options"
+    awk 'length > 120 { exit 1 }' out || fail "$command --help has lines that terminals break"
 done
 for command in convert inspect verify plan bench synth; do
     refused 2 'there is no option --nonsense' "$command" --nonsense
