@@ -113,8 +113,8 @@ void loader_submit(struct loader *l, const struct loader_request *requests, uint
         l->queue[ring_push(&l->queued, l->options.capacity)] = requests[i];
     bool wake = l->in_reader;
     l->in_reader = false; // once is enough
-    pthread_cond_signal(&l->work_came);
     pthread_mutex_unlock(&l->mutex);
+    pthread_cond_signal(&l->work_came);
     if (wake)
         reader_wake(l->reader);
 }
@@ -160,5 +160,6 @@ struct loader_statistics loader_statistics(struct loader *l)
     pthread_mutex_unlock(&l->mutex);
     statistics.wait_ns = l->wait_ns;
     statistics.wait_cpu_ns = l->wait_cpu_ns;
+    statistics.cpu_ns = clock_cpu_ns_of(l->thread) + reader_cpu_ns(l->reader);
     return statistics;
 }

@@ -3,7 +3,8 @@
 //
 //   caller: submit --> [queue] --> thread: reader (io_uring or pool) --> checksum --> [finished] --> caller: collect
 //
-// Records are requested from the drive in the order of submission, as many at once as the reader's depth allows.
+// Records are requested from the drive in the order of submission, as many at once as the reader's depth allows. Reads
+// that the caller waits for together wake the thread together, unless there are checksums to compute meanwhile.
 //
 // Threads: one caller at a time. The loader's thread takes no signals. Nothing is allocated after creation.
 #ifndef SLUICE_OFFLOAD_LOADER_H
@@ -42,10 +43,9 @@ struct loader_statistics {
     struct reader_statistics reader; // wait_ns is the loader's thread's
     uint64_t wait_ns;                // spent by the caller inside loader_collect
     uint64_t wait_cpu_ns;            // processor time of that: going to sleep and waking up
-    uint64_t cpu_ns;                 // processor time of the loader's thread: system calls and checksums; without what
-                                     // it did since it last handed out records
-    uint64_t checksum_cpu_ns;        // of that, checksums
-    uint64_t checksums;              // records whose checksum was computed
+    uint64_t cpu_ns;          // processor time of the loader's thread and the reader's: system calls and checksums
+    uint64_t checksum_cpu_ns; // of that, checksums
+    uint64_t checksums;       // records whose checksum was computed
 };
 
 struct loader;

@@ -19,6 +19,7 @@ struct ring {
 struct job {
     struct loader_request request; // destination NULL: the job is free
     uint64_t version;              // of the file when it was submitted
+    bool is_checked;               // it will be compared with its checksum, as far as is known by then
 };
 
 struct loader {
@@ -38,6 +39,8 @@ struct loader {
     uint32_t arrived_count;
     struct verified *verified; // NULL: checksums are computed always, or never
     uint64_t checksum_cpu_ns, checksums;
+    uint32_t checked_count; // jobs in the reader that are to be compared
+    uint32_t awaited;       // reads to wait for together
 
     pthread_mutex_t mutex; // protects what follows
     pthread_cond_t work_came, result_came;

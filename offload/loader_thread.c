@@ -8,7 +8,6 @@ enum { STARTS_MAX = 16 }; // given to the reader at once
 static void publish(struct loader *l, const uint64_t *tags, uint32_t count, enum sluice_status status)
 {
     struct reader_statistics reader = reader_statistics(l->reader);
-    uint64_t cpu_ns = clock_thread_cpu_ns();
     pthread_mutex_lock(&l->mutex);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t at = ring_push(&l->finished, l->options.capacity);
@@ -19,12 +18,12 @@ static void publish(struct loader *l, const uint64_t *tags, uint32_t count, enum
         }
     }
     l->statistics.reader = reader;
-    l->statistics.cpu_ns = cpu_ns;
     l->statistics.checksum_cpu_ns = l->checksum_cpu_ns;
     l->statistics.checksums = l->checksums;
-    if (l->wanted > 0 && l->finished.count >= l->wanted)
+    bool enough = l->wanted > 0 && l->finished.count >= l->wanted;
+    pthread_mutex_unlock(&l->mutex); // first: the caller would wake up only to wait for it
+    if (enough)
         pthread_cond_signal(&l->result_came);
-    pthread_mutex_unlock(&l->mutex);
 }
 
 // Takes up to `max` requests of what the caller has queued.
@@ -38,10 +37,24 @@ static uint32_t take_queued(struct loader *l, struct loader_request *requests, u
     return count;
 }
 
+static uint64_t record_number(const struct loader *l, const struct loader_request *request)
+{
+    return container_expert_layer(l->container, request->layer)->expert_first + request->expert;
+}
+
+static bool needs_checksum(const struct loader *l, const struct loader_request *request)
+{
+    if (l->verified)
+        return !verified_has(l->verified, record_number(l, request));
+    return l->options.verify != LOADER_VERIFY_NEVER;
+}
+
 static struct reader_request make_read(struct loader *l, const struct loader_request *request)
 {
     uint32_t job = l->free_jobs[--l->free_count];
-    l->jobs[job] = (struct job){*request, l->verified ? verified_version(l->verified) : 0};
+    bool is_checked = needs_checksum(l, request);
+    l->jobs[job] = (struct job){*request, l->verified ? verified_version(l->verified) : 0, is_checked};
+    l->checked_count += is_checked;
     return (struct reader_request){
         .offset = container_expert_offset(l->container, request->layer, request->expert),
         .destination = request->destination,
@@ -63,18 +76,6 @@ static void start_queued(struct loader *l)
     }
 }
 
-static uint64_t record_number(const struct loader *l, const struct loader_request *request)
-{
-    return container_expert_layer(l->container, request->layer)->expert_first + request->expert;
-}
-
-static bool needs_checksum(const struct loader *l, const struct loader_request *request)
-{
-    if (l->verified)
-        return !verified_has(l->verified, record_number(l, request));
-    return l->options.verify != LOADER_VERIFY_NEVER;
-}
-
 static enum sluice_status compare_checksum(struct loader *l, const struct job *job)
 {
     const struct loader_request *request = &job->request;
@@ -92,6 +93,7 @@ static struct job end_job(struct loader *l, uint32_t number)
 {
     struct job job = l->jobs[number];
     l->jobs[number].request.destination = NULL;
+    l->checked_count -= job.is_checked;
     l->free_jobs[l->free_count++] = number;
     return job;
 }
@@ -126,6 +128,14 @@ static void finish_arrivals(struct loader *l)
     l->arrived_count = 0;
 }
 
+// How many reads to wait for: those that the caller waits for anyway are noticed together, unless one of them is to be
+// compared with its checksum while the others arrive, or the reader has no space for what is queued. The mutex is held.
+static uint32_t count_awaited(const struct loader *l)
+{
+    bool together = l->checked_count == 0 && l->queued.count == 0 && l->wanted > l->finished.count;
+    return together ? l->wanted - l->finished.count : 1;
+}
+
 // What the thread does next.
 enum turn { TURN_WORK, TURN_WAIT, TURN_SHRINK, TURN_END };
 
@@ -143,19 +153,16 @@ static enum turn choose_turn(struct loader *l)
     else if (!idle && (l->queued.count == 0 || reader_space(l->reader) == 0))
         turn = TURN_WAIT;
     l->in_reader = turn == TURN_WAIT;
+    l->awaited = count_awaited(l);
     pthread_mutex_unlock(&l->mutex);
     return turn;
 }
 
-// Takes reads that have ended, waiting for `min` of them at most until the caller queues more.
-static enum sluice_status take_arrivals(struct loader *l, uint32_t min)
+// Takes reads that have ended, waiting for the first at most until the caller queues more.
+static enum sluice_status wait_for_arrivals(struct loader *l)
 {
-    return reader_wait(l->reader, min, ARRIVALS_MAX, l->arrived, &l->arrived_count, min ? UINT64_MAX : 0);
-}
-
-static enum sluice_status wait_for_arrival(struct loader *l)
-{
-    enum sluice_status status = take_arrivals(l, 1);
+    enum sluice_status status =
+        reader_wait(l->reader, l->awaited, ARRIVALS_MAX, l->arrived, &l->arrived_count, UINT64_MAX);
     pthread_mutex_lock(&l->mutex);
     l->in_reader = false;
     pthread_mutex_unlock(&l->mutex);
@@ -206,8 +213,11 @@ void *loader_thread(void *user)
             end_shrinking(l);
             continue;
         }
-        start_queued(l);
-        TRY(turn == TURN_WAIT ? wait_for_arrival(l) : take_arrivals(l, 0));
+        if (turn == TURN_WORK) {
+            start_queued(l);
+            continue;
+        }
+        TRY(wait_for_arrivals(l));
         finish_arrivals(l);
     }
     return NULL;

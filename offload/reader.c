@@ -217,7 +217,7 @@ void reader_destroy(struct reader *r)
         return;
     r->draining = true;
     while (r->in_flight > 0)
-        if (r->operations->collect(r, UINT64_MAX) < 0)
+        if (r->operations->collect(r, 1, UINT64_MAX) < 0)
             break;
     if (r->operations)
         r->operations->destroy(r);
@@ -321,8 +321,6 @@ static enum sluice_status wait_until(struct reader *r, uint32_t min, uint32_t ma
                                      uint32_t *count, uint64_t deadline_ns)
 {
     enum sluice_status status;
-    if (r->in_flight > 0)
-        TRY(r->operations->collect(r, 0));
     for (;;) {
         uint64_t due_ns = take_finished(r, max, out, count);
         if (*count >= min)
@@ -330,8 +328,9 @@ static enum sluice_status wait_until(struct reader *r, uint32_t min, uint32_t ma
         if (atomic_exchange(&r->woken, false) || clock_ns() >= deadline_ns)
             return SLUICE_PENDING;
         uint64_t until_ns = due_ns < deadline_ns ? due_ns : deadline_ns;
+        uint32_t missing = min - *count;
         if (r->in_flight > 0)
-            TRY(r->operations->collect(r, until_ns));
+            TRY(r->operations->collect(r, missing < r->in_flight ? missing : r->in_flight, until_ns));
         else
             sleep_until(until_ns);
     }
@@ -349,7 +348,12 @@ enum sluice_status reader_wait(struct reader *r, uint32_t min, uint32_t max, str
     min = min < max ? min : max;
     min = min < outstanding ? min : outstanding;
     *count = 0;
-    enum sluice_status status = wait_until(r, min, max, out, count, deadline_ns);
+    enum sluice_status status = SLUICE_OK;
+    // Looks only if that is all, or if waiting might not: a look is a system call.
+    if (r->in_flight > 0 && (min == 0 || timeout_ns == 0 || r->finished_count > 0))
+        TRY(r->operations->collect(r, 1, 0));
+    status = wait_until(r, min, max, out, count, deadline_ns);
+fail:
     r->statistics.wait_ns += clock_ns() - begin_ns;
     return status;
 }
@@ -384,7 +388,10 @@ enum sluice_status reader_completion_check(const struct reader *r, const struct 
 
 struct reader_statistics reader_statistics(const struct reader *r)
 {
-    struct reader_statistics statistics = r->statistics;
-    statistics.cpu_ns = r->operations->cpu_ns ? r->operations->cpu_ns(r) : 0;
-    return statistics;
+    return r->statistics;
+}
+
+uint64_t reader_cpu_ns(const struct reader *r)
+{
+    return r->operations->cpu_ns ? r->operations->cpu_ns(r) : 0;
 }

@@ -70,7 +70,6 @@ struct reader_statistics {
     uint64_t short_reads;
     uint64_t busy_ns; // with at least one request in flight; a completion counts as in flight until it is noticed
     uint64_t wait_ns; // spent inside reader_wait
-    uint64_t cpu_ns;  // processor time of the pool's threads
 };
 
 struct reader;
@@ -99,7 +98,8 @@ enum sluice_status reader_submit(struct reader *r, const struct reader_request *
 enum sluice_status reader_wait(struct reader *r, uint32_t min, uint32_t max, struct reader_completion *out,
                                uint32_t *count, uint64_t timeout_ns);
 
-// From any thread: the reader_wait under way, or else the next one, returns early with what there is (SLUICE_PENDING).
+// From any thread: the reader_wait under way, if it waits for one request, or else the next one, returns early with
+// what there is (SLUICE_PENDING). A wait for several goes on: each of them would wake the thread otherwise.
 void reader_wake(struct reader *r);
 
 // From now on the region is only its first `bytes` (a multiple of 4096): what lay behind is not registered any more, so
@@ -110,5 +110,8 @@ void reader_region_shrink(struct reader *r, uint64_t bytes);
 enum sluice_status reader_completion_check(const struct reader *r, const struct reader_completion *completion);
 
 struct reader_statistics reader_statistics(const struct reader *r);
+
+// Processor time of the pool's threads; 0 with io_uring. From any thread.
+uint64_t reader_cpu_ns(const struct reader *r);
 
 #endif

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "offload/reader_private.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 
 enum { POOL_THREADS_MAX = 32 };
@@ -34,6 +35,7 @@ struct pool {
     uint32_t work_first, work_count;
     struct pool_result *results; // [depth]
     uint32_t result_count;
+    uint32_t wanted; // results that are waited for
 };
 
 static int64_t read_piece(int descriptor, const struct reader_piece *piece)
@@ -58,7 +60,8 @@ static void *pool_thread(void *user)
         int64_t result = read_piece(pool->descriptor, &work.piece);
         pthread_mutex_lock(&pool->mutex);
         pool->results[pool->result_count++] = (struct pool_result){work.job, result};
-        pthread_cond_signal(&pool->result_came);
+        if (pool->result_count >= pool->wanted)
+            pthread_cond_signal(&pool->result_came);
     }
     pthread_mutex_unlock(&pool->mutex);
     return NULL;
@@ -119,14 +122,13 @@ static void pool_flush(struct reader *r)
     (void)r;
 }
 
-// False at the deadline. The mutex is held.
-static bool wait_for_result(struct pool *pool, uint64_t deadline_ns)
+// False if there is none at the deadline. The mutex is held.
+static bool wait_for_results(struct pool *pool, uint32_t min, uint64_t deadline_ns)
 {
     struct timespec deadline = {.tv_sec = (time_t)(deadline_ns / 1000000000),
                                 .tv_nsec = (long)(deadline_ns % 1000000000)};
-    while (pool->result_count == 0 && !pool->woken) {
-        if (deadline_ns == 0)
-            return false;
+    pool->wanted = min;
+    while (pool->result_count < min && !pool->woken && deadline_ns != 0) {
         if (deadline_ns == UINT64_MAX)
             pthread_cond_wait(&pool->result_came, &pool->mutex);
         else if (pthread_cond_timedwait(&pool->result_came, &pool->mutex, &deadline) == ETIMEDOUT)
@@ -136,11 +138,11 @@ static bool wait_for_result(struct pool *pool, uint64_t deadline_ns)
     return pool->result_count > 0;
 }
 
-static enum sluice_status pool_collect(struct reader *r, uint64_t deadline_ns)
+static enum sluice_status pool_collect(struct reader *r, uint32_t min, uint64_t deadline_ns)
 {
     struct pool *pool = r->backend;
     pthread_mutex_lock(&pool->mutex);
-    bool came = wait_for_result(pool, deadline_ns);
+    bool came = wait_for_results(pool, min, deadline_ns);
     while (came && pool->result_count > 0) {
         struct pool_result result = pool->results[--pool->result_count];
         pthread_mutex_unlock(&pool->mutex); // reader_result may start the rest of the read
@@ -155,12 +157,8 @@ static uint64_t pool_cpu_ns(const struct reader *r)
 {
     const struct pool *pool = r->backend;
     uint64_t sum_ns = 0;
-    for (uint32_t i = 0; i < pool->thread_count; i++) {
-        clockid_t clock;
-        struct timespec time;
-        if (pthread_getcpuclockid(pool->threads[i], &clock) == 0 && clock_gettime(clock, &time) == 0)
-            sum_ns += (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-    }
+    for (uint32_t i = 0; i < pool->thread_count; i++)
+        sum_ns += clock_cpu_ns_of(pool->threads[i]);
     return sum_ns;
 }
 

@@ -39,10 +39,10 @@ struct reader_operations {
     void (*start)(struct reader *r, uint32_t job);
     // Gives what was queued to the system.
     void (*flush)(struct reader *r);
-    // Calls reader_result for each read that ended. Waits for the first one at most until deadline_ns of clock_ns (0:
-    // not at all). Something is in flight.
-    enum sluice_status (*collect)(struct reader *r, uint64_t deadline_ns);
-    // From any thread: ends a `collect` that waits, or that is about to.
+    // Calls reader_result for each read that ended. Waits for the first `min` (>= 1) of those in flight at most until
+    // deadline_ns of clock_ns (0: not at all). Something is in flight.
+    enum sluice_status (*collect)(struct reader *r, uint32_t min, uint64_t deadline_ns);
+    // From any thread: ends a `collect` that waits for one read, or that is about to.
     void (*wake)(struct reader *r);
     // options.region_bytes became smaller. Nothing is in flight. NULL: it registers nothing.
     void (*shrink_region)(struct reader *r);

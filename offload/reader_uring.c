@@ -206,7 +206,7 @@ static void end_wake(struct uring *u)
     (void)eventfd_read(u->wake_descriptor, &count);
 }
 
-static enum sluice_status uring_collect(struct reader *r, uint64_t deadline_ns)
+static enum sluice_status uring_collect(struct reader *r, uint32_t min, uint64_t deadline_ns)
 {
     struct uring *u = r->backend;
     struct io_uring_cqe *cqe;
@@ -214,7 +214,8 @@ static enum sluice_status uring_collect(struct reader *r, uint64_t deadline_ns)
     struct __kernel_timespec timeout = {.tv_sec = (long long)(left_ns / 1000000000),
                                         .tv_nsec = (long long)(left_ns % 1000000000)};
     arm_wake(u);
-    int result = io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, deadline_ns == UINT64_MAX ? NULL : &timeout, NULL);
+    int result =
+        io_uring_submit_and_wait_timeout(&u->ring, &cqe, min, deadline_ns == UINT64_MAX ? NULL : &timeout, NULL);
     if (result == -EAGAIN || result == -EBUSY) { // short of kernel memory: give it a moment
         const struct timespec moment = {.tv_nsec = 100000};
         nanosleep(&moment, NULL);
@@ -243,7 +244,7 @@ static void uring_shrink_region(struct reader *r)
         return;
     while (u->wake_armed) {
         uring_wake(r);
-        if (uring_collect(r, UINT64_MAX) < 0)
+        if (uring_collect(r, 1, UINT64_MAX) < 0)
             break;
     }
     (void)io_uring_unregister_buffers(&u->ring);

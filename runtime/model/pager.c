@@ -175,7 +175,7 @@ struct pager_statistics pager_statistics(const struct pager *pager)
         .wait_ns = d.wait_ns,
         .wait_cpu_ns = d.wait_cpu_ns,
         .busy_ns = d.reader.busy_ns,
-        .cpu_ns = d.cpu_ns + d.reader.cpu_ns,
+        .cpu_ns = d.cpu_ns,
         .checksum_cpu_ns = d.checksum_cpu_ns,
         .checksums = d.checksums,
         .device_bytes = pager->options.device_slots * pager->slot_bytes,
