@@ -116,11 +116,14 @@ enum { REPLAY_KEPT_MAX = 1024, REPLAY_BYTES_MAX = 8 << 20, REPLAY_BUCKETS = 1024
 struct replay {
     struct recording *oldest, *newest; // kept recordings, by last use
     struct recording *buckets[REPLAY_BUCKETS];
-    unsigned count; // of them
-    size_t bytes;   // of their content
+    struct recording *last; // found or kept; NULL: none
+    unsigned count;         // of them
+    size_t bytes;           // of their content
     // Hashes of what was recorded and not kept, each at the place that it chooses; a later one takes the place.
     uint64_t seen[REPLAY_SEEN];
 };
+
+enum { KERNEL_BUCKETS = 512 };
 
 struct gpu_device {
     VkInstance instance;
@@ -145,11 +148,11 @@ struct gpu_device {
     struct gpu_caps caps;
     struct gpu_usage usage;
     uint64_t tick_last, tick_done;
-    unsigned buffer_count;                    // buffers that exist
-    uint32_t buffers_left;                    // tests: until one fails for want of memory; 0: none does
-    struct gpu_kernel *kernels[SHADER_COUNT]; // lists, owned
-    struct gpu_command *commands;             // list, owned
-    struct recording *recordings;             // list of those that are not kept, owned
+    unsigned buffer_count;                      // buffers that exist
+    uint32_t buffers_left;                      // tests: until one fails for want of memory; 0: none does
+    struct gpu_kernel *kernels[KERNEL_BUCKETS]; // lists by hash of shader and constants, owned
+    struct gpu_command *commands;               // list, owned
+    struct recording *recordings;               // list of those that are not kept, owned
     struct gpu_timers timers;
 };
 
@@ -240,6 +243,7 @@ struct recording {
     struct cached_set **sets; // [set_count], which it holds, owned
     unsigned set_count;
     struct recording *older, *newer, *bucket_next;
+    struct recording *follower; // what came behind it the last time, perhaps not kept any more; NULL: not known
     // Times.
     bool timed;                       // what is in it is measured
     VkQueryPool queries;              // RECORDING_SAMPLES_MAX + 1 timestamps; made when first needed

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include <xxhash.h>
+
 #include "runtime/base/mem.h"
 #include "runtime/gpu/gpu_internal.h"
 
@@ -114,16 +116,11 @@ fail:
     return status;
 }
 
-// The list's kernel with these constants, or NULL. It goes back to the front: calibration leaves many behind that are
-// not used again.
-static struct gpu_kernel *take_out(struct gpu_kernel **list, const uint32_t *constants)
+static struct gpu_kernel **bucket_of(struct gpu_device *device, const struct shader_module *module,
+                                     const uint32_t *constants)
 {
-    for (struct gpu_kernel *kernel; (kernel = *list); list = &kernel->next)
-        if (memcmp(kernel->constants, constants, sizeof kernel->constants) == 0) {
-            *list = kernel->next;
-            return kernel;
-        }
-    return NULL;
+    uint64_t hash = XXH3_64bits_withSeed(constants, GPU_KERNEL_CONSTANTS_MAX * sizeof *constants, (uintptr_t)module);
+    return &device->kernels[hash % KERNEL_BUCKETS];
 }
 
 enum sluice_status gpu_kernel_get(struct gpu_device *device, enum shader_id shader, const uint32_t *constants,
@@ -137,19 +134,23 @@ enum sluice_status gpu_kernel_get(struct gpu_device *device, enum shader_id shad
     memcpy(all, module->constants, sizeof all);
     if (count)
         memcpy(all, constants, count * sizeof *constants);
-    struct gpu_kernel **list = &device->kernels[shader], *kernel = take_out(list, all);
-    enum sluice_status status = kernel ? SLUICE_OK : kernel_create(device, module, all, &kernel);
+    struct gpu_kernel **bucket = bucket_of(device, module, all), *kernel = *bucket, *made;
+    while (kernel && (kernel->module != module || memcmp(kernel->constants, all, sizeof all) != 0))
+        kernel = kernel->next;
     *out = kernel;
+    if (kernel)
+        return SLUICE_OK;
+    enum sluice_status status = kernel_create(device, module, all, &made);
     if (status < 0)
         return status;
-    kernel->next = *list;
-    *list = kernel;
+    made->next = *bucket;
+    *out = *bucket = made;
     return SLUICE_OK;
 }
 
 void kernels_destroy(struct gpu_device *device)
 {
-    for (int i = 0; i < SHADER_COUNT; i++)
+    for (int i = 0; i < KERNEL_BUCKETS; i++)
         while (device->kernels[i]) {
             struct gpu_kernel *kernel = device->kernels[i];
             device->kernels[i] = kernel->next;

@@ -34,6 +34,14 @@ static void put_newest(struct replay *replay, struct recording *recording)
     replay->newest = recording;
 }
 
+// The part that is submitted now. What followed the one before will mostly follow again, which saves a hash.
+static void use(struct replay *replay, struct recording *recording)
+{
+    if (replay->last)
+        replay->last->follower = recording;
+    replay->last = recording;
+}
+
 // --- keeping --------------------------------------------------------------------------------------------------------
 
 static uint64_t hash_of(const uint8_t *bytes, size_t size)
@@ -75,6 +83,7 @@ void replay_keep(struct gpu_device *device, struct recording *recording)
     recording->bucket_next = *bucket;
     *bucket = recording;
     put_newest(replay, recording);
+    use(replay, recording);
     replay->count++;
     replay->bytes += recording->content_bytes;
 }
@@ -100,6 +109,9 @@ static void drop(struct gpu_device *device, struct recording *recording)
         at = &(*at)->bucket_next;
     *at = recording->bucket_next;
     take_out(replay, recording);
+    recording->follower = NULL;
+    if (replay->last == recording)
+        replay->last = NULL;
     replay->count--;
     replay->bytes -= recording->content_bytes;
     replay_release(device, recording);
@@ -130,20 +142,29 @@ static bool make_room(struct gpu_device *device, size_t bytes)
     return true;
 }
 
+static bool fits(const struct gpu_device *device, const struct recording *recording, struct list_part part)
+{
+    return recording->content_bytes == part.size && recording->tick <= device->tick_done &&
+           memcmp(recording->content, part.bytes, part.size) == 0;
+}
+
 struct recording *replay_find(struct gpu_device *device, struct list_part part, bool *keep)
 {
     struct replay *replay = &device->replay;
-    uint64_t hash = hash_of(part.bytes, part.size);
-    for (struct recording *recording = *bucket_of(replay, hash); recording; recording = recording->bucket_next) {
-        if (recording->hash != hash || recording->content_bytes != part.size || recording->tick > device->tick_done ||
-            memcmp(recording->content, part.bytes, part.size) != 0)
-            continue;
-        take_out(replay, recording);
-        put_newest(replay, recording);
-        return recording;
+    struct recording *found = replay->last ? replay->last->follower : NULL;
+    if (!found || !fits(device, found, part)) {
+        uint64_t hash = hash_of(part.bytes, part.size);
+        for (found = *bucket_of(replay, hash); found; found = found->bucket_next)
+            if (found->hash == hash && fits(device, found, part))
+                break;
+        *keep = !found && was_seen(replay, hash) && make_room(device, part.size);
     }
-    *keep = was_seen(replay, hash) && make_room(device, part.size);
-    return NULL;
+    if (!found)
+        return NULL;
+    use(replay, found);
+    take_out(replay, found);
+    put_newest(replay, found);
+    return found;
 }
 
 // --- buffers that go ------------------------------------------------------------------------------------------------

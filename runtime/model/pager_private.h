@@ -44,7 +44,7 @@ struct sweep {
     bool in_order;
     enum residency_mode mode;
     uint32_t *order;     // [count] experts, owned
-    struct item *items;  // [experts], by expert, owned
+    struct item *items;  // [experts], by expert, owned; all NONE while the sweep is not open
     uint32_t count;      // of the list
     uint32_t requested;  // of the list, before this one all have been acquired
     uint32_t first_left; // before this one all have been handed out

@@ -194,8 +194,6 @@ static void sweep_open(struct pager *pager, struct sweep *sweep, uint32_t layer)
     sweep->layer = layer;
     sweep->shape = container_expert_layer(pager->container, layer);
     CHECK(sweep->shape);
-    for (uint32_t i = 0; i < sweep->shape->expert_count; i++)
-        sweep->items[i].state = ITEM_NONE;
     sweep->requested = sweep->first_left = sweep->left = sweep->count = sweep->reading = 0;
 }
 
@@ -247,17 +245,20 @@ void pager_read_ahead(struct pager *pager, uint32_t layer)
     request_more(pager);
 }
 
-// Ends a sweep in whatever state it is.
+// Ends a sweep in whatever state it is. What is not on its list is in no state already, but for reads in vain that are
+// under way; so a decode, which uses 10 of 512, need not look at the rest.
 static void close_sweep(struct pager *pager, struct sweep *sweep, bool read_ahead)
 {
     if (!sweep->open)
         return;
     struct error_record failure; // the caller's message survives the cleaning up
     error_save(&failure, SLUICE_OK);
-    for (uint32_t expert = 0; expert < sweep->shape->expert_count; expert++)
-        give_up(pager, sweep, expert, read_ahead);
+    for (uint32_t i = 0; i < sweep->count; i++)
+        give_up(pager, sweep, sweep->order[i], read_ahead);
     while (sweep->reading > 0)
         (void)collect_reads(pager, 1);
+    for (uint32_t i = 0; i < sweep->count; i++)
+        sweep->items[sweep->order[i]].state = ITEM_NONE;
     sweep->open = false;
     sweep->count = sweep->requested = sweep->left = sweep->first_left = 0;
     (void)error_restore(&failure);
