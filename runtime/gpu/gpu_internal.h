@@ -95,7 +95,8 @@ struct gpu_timers {
 
 // set_cache.c: descriptor sets by what they name. A decode of 48 layers needs a thousand, and two more per group of
 // experts where these lie in more slabs than a kernel is bound to; lavapipe 26.2 takes 5 KB of memory for each.
-enum { SET_CACHE_SETS_MAX = 4096, SET_CACHE_BUCKETS = 8192 };
+// Of those with an array SET_CACHE_ARRAYS_MAX are kept: enough where they recur, and others are filled anew.
+enum { SET_CACHE_SETS_MAX = 4096, SET_CACHE_ARRAYS_MAX = 256, SET_CACHE_BUCKETS = 8192 };
 
 // All sets of so many buffers.
 struct set_shelf {

@@ -179,6 +179,14 @@ static void fill(struct gpu_device *device, struct cached_set *set, const struct
     device->usage.sets_filled++;
 }
 
+// Sets with an array are few, or never the same again (runtime/model/moe.c): filling one anew is much cheaper than a
+// new one.
+static bool is_full(const struct set_cache *cache, unsigned buffers)
+{
+    bool has_array = buffers > SHADER_BINDINGS_MAX;
+    return cache->count >= SET_CACHE_SETS_MAX || (has_array && cache->shelves[buffers].count >= SET_CACHE_ARRAYS_MAX);
+}
+
 // A set to fill: one whose buffers are gone, else a new one, else the one that was not used for longest. If that is in
 // use there are more sets for the time being: as many as the submissions under way bind.
 static enum sluice_status take_set(struct gpu_device *device, unsigned buffers, struct cached_set **set)
@@ -186,7 +194,7 @@ static enum sluice_status take_set(struct gpu_device *device, unsigned buffers, 
     struct set_cache *cache = &device->sets;
     struct set_shelf *shelf = &cache->shelves[buffers];
     struct cached_set *oldest = shelf->oldest;
-    if (!oldest || (oldest->is_named && cache->count < SET_CACHE_SETS_MAX) || oldest->last_use > device->tick_done)
+    if (!oldest || (oldest->is_named && !is_full(cache, buffers)) || oldest->last_use > device->tick_done)
         return add_set(device, buffers, set);
     if (oldest->is_named)
         take_name(cache, oldest);
