@@ -99,7 +99,7 @@ enum sluice_status reader_wait(struct reader *r, uint32_t min, uint32_t max, str
                                uint32_t *count, uint64_t timeout_ns);
 
 // From any thread: the reader_wait under way, if it waits for one request, or else the next one, returns early with
-// what there is (SLUICE_PENDING). A wait for several goes on: each of them would wake the thread otherwise.
+// what there is (SLUICE_PENDING). A wait for several may go on: the system is asked for all of them at once.
 void reader_wake(struct reader *r);
 
 // From now on the region is only its first `bytes` (a multiple of 4096): what lay behind is not registered any more, so
