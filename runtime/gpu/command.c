@@ -14,11 +14,20 @@ void commands_destroy(struct gpu_device *device)
     }
 }
 
+static bool command_names(const struct gpu_command *command, const struct gpu_buffer *buffer)
+{
+    for (unsigned i = 0; i < command->part_count; i++) {
+        const struct recording *known = command->parts[i].known;
+        if (known && list_part_names((struct list_part){known->content, known->content_bytes}, buffer))
+            return true;
+    }
+    return list_part_names((struct list_part){command->list.bytes, command->list.size}, buffer);
+}
+
 bool commands_name(const struct gpu_device *device, const struct gpu_buffer *buffer)
 {
     for (const struct gpu_command *command = device->commands; command; command = command->next)
-        if (command->state == COMMAND_RECORDING &&
-            list_part_names((struct list_part){command->list.bytes, command->list.size}, buffer))
+        if (command->state == COMMAND_RECORDING && command_names(command, buffer))
             return true;
     return false;
 }
@@ -47,7 +56,7 @@ enum sluice_status gpu_command_begin(struct gpu_device *device, struct gpu_comma
     }
     command->state = COMMAND_RECORDING;
     command->timed = device->timers.enabled;
-    command->part_begin[0] = 0;
+    command->parts[0] = (struct command_part){0};
     command->part_count = 1;
     *out = command;
     return SLUICE_OK;
@@ -55,6 +64,11 @@ enum sluice_status gpu_command_begin(struct gpu_device *device, struct gpu_comma
 
 static void command_recycle(struct gpu_command *command)
 {
+    for (unsigned i = 0; i < command->part_count; i++) {
+        struct recording *known = command->parts[i].known;
+        if (known && known->tick == UINT64_MAX) // it was not submitted
+            known->tick = 0;
+    }
     command->list.size = 0;
     command->failure.status = SLUICE_OK;
     command->state = COMMAND_FREE;
@@ -94,22 +108,49 @@ static enum sluice_status recorded_failure(struct gpu_command *const *commands, 
 // The last part makes everything visible to the host.
 static enum sluice_status end_parts(struct gpu_command *command)
 {
-    if (command->part_count > 1 && command->part_begin[command->part_count - 1] == command->list.size)
+    struct command_part *last = &command->parts[command->part_count - 1];
+    if (command->part_count > 1 && !last->known && !last->memo && last->begin == command->list.size) {
         command->part_count--;
+        last--;
+    }
+    if (last->known && last->known->to_host)
+        return SLUICE_OK;
+    if (last->known)
+        command->parts[command->part_count++] = (struct command_part){.begin = command->list.size};
     return command_list_add(&command->list, &(struct list_op){.kind = LIST_TO_HOST}, NULL, NULL) ? SLUICE_OK
                                                                                                  : SLUICE_ERR_MEMORY;
+}
+
+static enum sluice_status find_part(struct gpu_command *command, struct command_part *part, uint64_t tick,
+                                    struct recording **recording)
+{
+    struct gpu_device *device = command->device;
+    struct list_part content = {.bytes = command->list.bytes + part->begin, .size = part[1].begin - part->begin};
+    *recording = part->known;
+    if (part->known) {
+        replay_use(device, part->known);
+        recording_use(device, part->known, tick);
+        device->usage.replayed++;
+        return SLUICE_OK;
+    }
+    enum sluice_status status = recording_get(device, content, command->timed, tick, recording);
+    if (status == SLUICE_OK && part->memo)
+        replay_remember(part->memo, part, content, *recording);
+    return status;
 }
 
 // Command buffers of the command's parts: handles[part_count].
 static enum sluice_status find_parts(struct gpu_command *command, uint64_t tick, VkCommandBuffer *handles)
 {
-    enum sluice_status status = end_parts(command);
-    command->part_begin[command->part_count] = command->list.size;
-    for (unsigned i = 0; i < command->part_count && status == SLUICE_OK; i++) {
-        struct list_part part = {.bytes = command->list.bytes + command->part_begin[i],
-                                 .size = command->part_begin[i + 1] - command->part_begin[i]};
-        status = recording_get(command->device, part, command->timed, tick, &handles[i]);
+    enum sluice_status status;
+    TRY(end_parts(command));
+    command->parts[command->part_count].begin = command->list.size;
+    for (unsigned i = 0; i < command->part_count; i++) {
+        struct recording *recording;
+        TRY(find_part(command, &command->parts[i], tick, &recording));
+        handles[i] = recording->handle;
     }
+fail:
     return status;
 }
 

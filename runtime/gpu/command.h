@@ -37,6 +37,19 @@ void gpu_clear(struct gpu_command *command, struct gpu_range range);
 // one is needed anyway. Nothing happens where nothing precedes it, nor when a command has eight parts.
 void gpu_part(struct gpu_command *command);
 
+// A part that its caller knows to be the same whenever it is recorded: what was submitted for it. All zero: nothing
+// yet.
+struct gpu_memo {
+    struct recording *recording;
+    uint64_t serial, key;
+};
+
+// Begins a part that is the same as ever with this memo and this key, whose meaning is the caller's; the next gpu_part
+// ends it. True: it is known, and nothing is to be recorded; false: it is to be recorded now. Saves finding out by
+// recording and comparing. Now and then it is not believed, and compared (a difference is the caller's bug: CHECK).
+// `memo` must stay until the command is submitted or cancelled, and is for one device.
+bool gpu_again(struct gpu_command *command, struct gpu_memo *memo, uint64_t key);
+
 // Time from here on is counted under `label` (a string literal) as well as under the kernels' names.
 void gpu_label(struct gpu_command *command, const char *label);
 

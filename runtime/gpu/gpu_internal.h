@@ -113,11 +113,15 @@ struct set_cache {
 
 // replay.c: what is kept is bounded by number and by what describes it. A token of 48 layers has 150 parts that recur.
 enum { REPLAY_KEPT_MAX = 1024, REPLAY_BYTES_MAX = 8 << 20, REPLAY_BUCKETS = 1024, REPLAY_SEEN = 2048 };
+// Of so many parts that need not be recorded because a memo knows them, one is, and compared.
+enum { REPLAY_AUDIT = 32 };
 
 struct replay {
     struct recording *oldest, *newest; // kept recordings, by last use
     struct recording *buckets[REPLAY_BUCKETS];
     struct recording *last; // found or kept; NULL: none
+    uint64_t serials;       // given to kept ones so far
+    uint64_t recalled;      // parts that memos knew
     unsigned count;         // of them
     size_t bytes;           // of their content
     // Hashes of what was recorded and not kept, each at the place that it chooses; a later one takes the place.
@@ -201,7 +205,15 @@ bool tick_is_past(struct gpu_device *device, uint64_t tick);
 
 enum command_state { COMMAND_FREE, COMMAND_RECORDING };
 
-enum { COMMAND_PARTS_MAX = 8 };
+enum { COMMAND_PARTS_MAX = 10 };
+
+// Part of a command: what lies in its list from `begin` to the next part's, or a recording that is known already.
+struct command_part {
+    size_t begin;
+    struct recording *known;   // it is submitted, and nothing is in the list; else NULL
+    struct gpu_memo *memo;     // that learns which recording it becomes; NULL: none
+    struct recording *audited; // what the memo says that it is; NULL: it says nothing
+};
 
 struct gpu_command {
     struct gpu_device *device;
@@ -209,9 +221,9 @@ struct gpu_command {
     enum command_state state;
     bool timed; // its operations are measured
     struct command_list list;
-    size_t part_begin[COMMAND_PARTS_MAX + 1]; // [part_count] in the list; one more when they are submitted
-    unsigned part_count;                      // at least 1
-    struct error_record failure;              // the first one while recording; status SLUICE_OK: none
+    struct command_part parts[COMMAND_PARTS_MAX + 1]; // [part_count]; one more when they are submitted
+    unsigned part_count;                              // at least 1
+    struct error_record failure;                      // the first one while recording; status SLUICE_OK: none
 };
 
 void commands_destroy(struct gpu_device *device);
@@ -235,7 +247,7 @@ struct recording_sample {
 struct recording {
     struct recording *next; // of those that are not kept
     VkCommandBuffer handle;
-    uint64_t tick; // of its last submission; 0: none
+    uint64_t tick; // of its last submission; 0: none; UINT64_MAX: a command that is being recorded will submit it
     uint32_t dispatches, barriers;
     // If it is kept; all 0 otherwise.
     uint8_t *content; // [content_bytes], the part that it was made of, owned
@@ -243,6 +255,8 @@ struct recording {
     uint64_t hash;
     struct cached_set **sets; // [set_count], which it holds, owned
     unsigned set_count;
+    bool to_host;    // it ends with the barrier to the host
+    uint64_t serial; // of all that were kept, from 1
     struct recording *older, *newer, *bucket_next;
     struct recording *follower; // what came behind it the last time, perhaps not kept any more; NULL: not known
     // Times.
@@ -255,7 +269,10 @@ struct recording {
 // A command buffer that does what the part says, for the submission with this tick, which must be the next or, behind
 // what goes with it, one of the next. Errors: SLUICE_ERR_MEMORY, SLUICE_ERR_DEVICE_MEMORY, SLUICE_ERR_DEVICE.
 enum sluice_status recording_get(struct gpu_device *device, struct list_part part, bool timed, uint64_t tick,
-                                 VkCommandBuffer *handle);
+                                 struct recording **recording);
+
+// It goes with the submission of this tick.
+void recording_use(struct gpu_device *device, struct recording *recording, uint64_t tick);
 
 // Into the list of those that are not kept.
 void recording_put_back(struct gpu_device *device, struct recording *recording);
@@ -270,6 +287,16 @@ void recordings_finish(struct gpu_device *device);
 // A kept recording of the same content that is in no pending submission, or NULL. *keep: the next one of this content
 // is worth keeping, and there is room.
 struct recording *replay_find(struct gpu_device *device, struct list_part part, bool *keep);
+
+// The recording that the memo knows for the key, if it is kept still and in no pending submission. Else NULL.
+struct recording *replay_recall(const struct gpu_device *device, const struct gpu_memo *memo, uint64_t key);
+
+// The part was recorded as `recording`, which the memo knows from now on if it is kept.
+void replay_remember(struct gpu_memo *memo, const struct command_part *part, struct list_part content,
+                     struct recording *recording);
+
+// The kept recording is submitted now.
+void replay_use(struct gpu_device *device, struct recording *recording);
 
 // To keep a recording: prepare, then hold the set of each dispatch, then keep; or release, which undoes the former two.
 bool replay_prepare(struct recording *recording, struct list_part part); // false: no memory for it

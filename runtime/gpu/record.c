@@ -78,7 +78,30 @@ void gpu_label(struct gpu_command *command, const char *label)
 
 void gpu_part(struct gpu_command *command)
 {
-    bool empty = command->list.size == command->part_begin[command->part_count - 1];
-    if (is_recording(command) && !empty && command->part_count < COMMAND_PARTS_MAX)
-        command->part_begin[command->part_count++] = command->list.size;
+    const struct command_part *last = &command->parts[command->part_count - 1];
+    bool plain = !last->known && !last->memo;
+    CHECK(command->state == COMMAND_RECORDING);
+    if (plain && (last->begin == command->list.size || command->part_count == COMMAND_PARTS_MAX - 1))
+        return; // nothing is in it, or only the place of end_parts is left
+    command->parts[command->part_count++] = (struct command_part){.begin = command->list.size};
+}
+
+bool gpu_again(struct gpu_command *command, struct gpu_memo *memo, uint64_t key)
+{
+    struct replay *replay = &command->device->replay;
+    gpu_part(command);
+    if (command->timed || !is_recording(command) || command->part_count >= COMMAND_PARTS_MAX - 1)
+        return false;
+    struct command_part *part = &command->parts[command->part_count - 1];
+    struct recording *known = replay_recall(command->device, memo, key);
+    part->memo = memo;
+    if (!known || ++replay->recalled % REPLAY_AUDIT == 0) {
+        memo->key = key;
+        part->audited = known;
+        return false;
+    }
+    part->known = known;
+    known->tick = UINT64_MAX;
+    gpu_part(command);
+    return true;
 }

@@ -254,22 +254,26 @@ fail:
     return status;
 }
 
-enum sluice_status recording_get(struct gpu_device *device, struct list_part part, bool timed, uint64_t tick,
-                                 VkCommandBuffer *handle)
+void recording_use(struct gpu_device *device, struct recording *recording, uint64_t tick)
 {
-    enum sluice_status status = SLUICE_OK;
-    bool keep = false;
-    struct recording *recording = timed ? NULL : replay_find(device, part, &keep);
-    if (recording) {
-        device->usage.replayed++;
-    } else {
-        TRY(record(device, part, timed, keep, tick, &recording));
-        device->usage.recorded++;
-    }
     recording->tick = tick;
     device->usage.dispatches += recording->dispatches;
     device->usage.barriers += recording->barriers;
-    *handle = recording->handle;
+}
+
+enum sluice_status recording_get(struct gpu_device *device, struct list_part part, bool timed, uint64_t tick,
+                                 struct recording **out)
+{
+    enum sluice_status status = SLUICE_OK;
+    bool keep = false;
+    *out = timed ? NULL : replay_find(device, part, &keep);
+    if (*out) {
+        device->usage.replayed++;
+    } else {
+        TRY(record(device, part, timed, keep, tick, out));
+        device->usage.recorded++;
+    }
+    recording_use(device, *out, tick);
 fail:
     return status;
 }

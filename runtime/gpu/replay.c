@@ -53,8 +53,10 @@ bool replay_prepare(struct recording *recording, struct list_part part)
 {
     unsigned dispatches = 0;
     size_t at = 0;
-    for (const struct list_op *op = list_part_next(part, &at); op; op = list_part_next(part, &at))
+    for (const struct list_op *op = list_part_next(part, &at); op; op = list_part_next(part, &at)) {
         dispatches += op->kind == LIST_DISPATCH;
+        recording->to_host = op->kind == LIST_TO_HOST;
+    }
     recording->content = mem_alloc(part.size, 1);
     recording->sets = mem_alloc(dispatches, sizeof *recording->sets);
     if (!recording->content || !recording->sets) {
@@ -79,6 +81,7 @@ void replay_keep(struct gpu_device *device, struct recording *recording)
 {
     struct replay *replay = &device->replay;
     recording->hash = hash_of(recording->content, recording->content_bytes);
+    recording->serial = ++replay->serials;
     struct recording **bucket = bucket_of(replay, recording->hash);
     recording->bucket_next = *bucket;
     *bucket = recording;
@@ -96,6 +99,7 @@ void replay_release(struct gpu_device *device, struct recording *recording)
     mem_free(recording->sets);
     recording->content = NULL;
     recording->content_bytes = 0;
+    recording->serial = 0;
     recording->sets = NULL;
     recording->set_count = 0;
 }
@@ -159,12 +163,47 @@ struct recording *replay_find(struct gpu_device *device, struct list_part part, 
                 break;
         *keep = !found && was_seen(replay, hash) && make_room(device, part.size);
     }
-    if (!found)
-        return NULL;
-    use(replay, found);
-    take_out(replay, found);
-    put_newest(replay, found);
+    if (found)
+        replay_use(device, found);
     return found;
+}
+
+void replay_use(struct gpu_device *device, struct recording *recording)
+{
+    use(&device->replay, recording);
+    take_out(&device->replay, recording);
+    put_newest(&device->replay, recording);
+}
+
+// --- memos ----------------------------------------------------------------------------------------------------------
+
+struct recording *replay_recall(const struct gpu_device *device, const struct gpu_memo *memo, uint64_t key)
+{
+    struct recording *recording = memo->recording;
+    bool is_it = recording && recording->serial == memo->serial && memo->key == key;
+    return is_it && recording->tick <= device->tick_done ? recording : NULL;
+}
+
+// Bytes of the content but for the end, which depends on what follows in the command.
+static size_t body_bytes(struct list_part content)
+{
+    size_t at = 0;
+    bool to_host = false;
+    for (const struct list_op *op = list_part_next(content, &at); op; op = list_part_next(content, &at))
+        to_host = op->kind == LIST_TO_HOST;
+    return content.size - (to_host ? sizeof(struct list_op) : 0);
+}
+
+void replay_remember(struct gpu_memo *memo, const struct command_part *part, struct list_part content,
+                     struct recording *recording)
+{
+    const struct recording *audited = part->audited;
+    if (audited && audited->content_bytes > 0) {
+        size_t bytes = body_bytes((struct list_part){audited->content, audited->content_bytes});
+        CHECK(bytes == body_bytes(content) && memcmp(audited->content, content.bytes, bytes) == 0);
+    }
+    memo->recording = recording->serial ? recording : NULL;
+    memo->serial = recording->serial;
 }
 
 // --- buffers that go ------------------------------------------------------------------------------------------------

@@ -127,7 +127,8 @@ static enum sluice_status allocate(struct sluice_engine *e, struct memory_plan *
                          &e->sessions[i].cache));
     }
     e->pass_blocks = mem_alloc(e->scratch.block_count, sizeof *e->pass_blocks);
-    if (!e->pass_blocks)
+    e->memos = mem_alloc(e->config.layer_count, MEMO_PART_COUNT * sizeof *e->memos);
+    if (!e->pass_blocks || !e->memos)
         return SLUICE_ERR_MEMORY;
     if (e->config.moe_count)
         TRY(moe_create(e));
@@ -244,6 +245,7 @@ void sluice_close(struct sluice_engine *e)
         mem_free(e->documents[i].text);
     }
     mem_free(e->pass_blocks);
+    mem_free(e->memos);
     mem_free(e);
 }
 

@@ -47,6 +47,9 @@ enum sluice_status engine_open_hooked(const char *path, const struct sluice_opti
 enum sluice_status engine_plan_hooked(const char *path, const struct sluice_options *options,
                                       const struct engine_hooks *hooks, struct sluice_plan *plan);
 
+// Parts of a layer that are the same whenever the same sessions decode: see pass_again.
+enum memo_part { MEMO_MIXER, MEMO_ROUTER, MEMO_SHARED_EXPERT, MEMO_SUM, MEMO_PART_COUNT };
+
 struct sluice_engine {
     struct sluice_options options;
     struct engine_hooks hooks;
@@ -66,6 +69,7 @@ struct sluice_engine {
     struct routing_model *routing_model; // NULL: the router's choice stands; owned
     struct prompt_tail *keep;            // of the sweep under way, owned
     struct pass_block *pass_blocks;      // [block_count]: of the pass under way, owned
+    struct gpu_memo *memos;              // [layers][MEMO_PART_COUNT], owned
 
     struct {
         char *name, *text;
@@ -125,6 +129,11 @@ void pass_record_end(struct pass *pass);
 
 // The command that is being recorded; begins one if there is none.
 enum sluice_status pass_command(struct pass *pass, struct gpu_command **cmd);
+
+// Whether the part of a layer is known from an earlier token, and nothing is to be recorded (gpu_again). What it does
+// may depend on which sessions decode and on what is fixed when the engine is opened, and on nothing else: not on
+// positions or experts. The part must end with gpu_part or the command. Prefills are recorded as they are.
+bool pass_again(const struct pass *pass, struct gpu_command *cmd, uint32_t layer, enum memo_part part);
 
 // Submits it, if there is one, and in the same submission `behind` (may be NULL), which runs after it. *tick (may be
 // NULL) is the pass's command's. `behind` is given up on failure, too.

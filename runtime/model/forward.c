@@ -25,6 +25,7 @@ struct sub_batch {
     uint32_t run_count;
     struct run runs[SLUICE_SESSIONS_MAX]; // rows counted from the sub-batch's start
     struct gpu_range h;
+    const struct pass *pass;
 };
 
 // Rows of a run in an array of the sub-batch. Several runs are bound one by one and therefore lie `pitch` apart.
@@ -158,12 +159,24 @@ static void store_keys_and_values(struct sub_batch *b, const struct weights_laye
     }
 }
 
-static void full_mixer(struct sub_batch *b, const struct weights_layer *w, uint32_t layer)
+static void queries_keys_values(struct sub_batch *b, const struct weights_layer *w)
 {
     struct sluice_engine *e = b->engine;
     const struct model_config *c = &e->config;
     struct scratch *s = &e->scratch;
     struct activations x = activations_rows(&s->normed, b->rows);
+    uint32_t qg_rows = model_qg_rows(c), kv = model_kv_dim(c);
+    op_matmul(e->ops, b->cmd, &w->q, &x, s->wide, row_stride(b, qg_rows), false);
+    op_matmul(e->ops, b->cmd, &w->k, &x, s->k, row_stride(b, kv), false);
+    op_matmul(e->ops, b->cmd, &w->v, &x, s->v, row_stride(b, kv), false);
+}
+
+// From the projections to the values of each head, gated: in scratch.mixed, or with several runs in scratch.q.
+static void attend_runs(struct sub_batch *b, const struct weights_layer *w, uint32_t layer)
+{
+    struct sluice_engine *e = b->engine;
+    const struct model_config *c = &e->config;
+    struct scratch *s = &e->scratch;
     struct attention_shape shape = {
         .heads = c->heads,
         .kv_heads = c->kv_heads,
@@ -172,12 +185,8 @@ static void full_mixer(struct sub_batch *b, const struct weights_layer *w, uint3
         .rotary_scale = e->weights.rotary_scale,
         .kv = (enum kv_type)e->options.kv,
     };
-    uint32_t qg_rows = model_qg_rows(c), kv = model_kv_dim(c), out = model_attention_dim(c);
-    op_matmul(e->ops, b->cmd, &w->q, &x, s->wide, row_stride(b, qg_rows), false);
-    op_matmul(e->ops, b->cmd, &w->k, &x, s->k, row_stride(b, kv), false);
-    op_matmul(e->ops, b->cmd, &w->v, &x, s->v, row_stride(b, kv), false);
+    uint32_t qg_rows = model_qg_rows(c), out = model_attention_dim(c);
     struct activations mixed = activations_cols(&s->mixed, b->rows, out);
-    gpu_part(b->cmd); // the position is in what follows, and no two tokens have the same
     store_keys_and_values(b, w, layer, &shape);
     for (uint32_t i = 0; i < b->run_count; i++) {
         const struct run *run = &b->runs[i];
@@ -188,10 +197,16 @@ static void full_mixer(struct sub_batch *b, const struct weights_layer *w, uint3
             y = (struct activations){.n = run->tokens, .cols = out, .f32 = q};
         attend(b, run, cache, &shape, q, qg, &y);
     }
-    gpu_part(b->cmd);
+}
+
+static void attention_out(struct sub_batch *b, const struct weights_layer *w)
+{
+    struct sluice_engine *e = b->engine;
+    uint32_t out = model_attention_dim(&e->config);
+    struct activations mixed = activations_cols(&e->scratch.mixed, b->rows, out);
     if (b->run_count > 1)
-        mixed = gather_mixed(b, s->q, out, out);
-    op_matmul(e->ops, b->cmd, &w->attention_out, &mixed, b->h, c->hidden_size, true);
+        mixed = gather_mixed(b, e->scratch.q, out, out);
+    op_matmul(e->ops, b->cmd, &w->attention_out, &mixed, b->h, e->config.hidden_size, true);
 }
 
 // --- feed-forward ---------------------------------------------------------------------------------------------------
@@ -211,21 +226,27 @@ static struct gpu_range block_rows(const struct sub_batch *b, struct gpu_range r
     return range.bytes ? gpu_range_part(range, b->row * row_bytes, b->rows * row_bytes) : range;
 }
 
-// x = norm(h) for the routed experts, and the router's choice.
-static void route(struct sub_batch *b, const struct weights_layer *w, struct activations *x)
+// The experts' input. What the routed ones read outlives the sub-batch, so it lies in the block.
+static struct activations experts_input(const struct sub_batch *b)
+{
+    uint32_t width = b->engine->config.hidden_size;
+    struct activations x = activations_rows(&b->engine->scratch.normed, b->rows);
+    const struct activations *kept = &b->block->x;
+    if (kept->f32.bytes)
+        x.f32 = block_rows(b, kept->f32, 4ull * width);
+    if (kept->q8.bytes) {
+        x.q8 = block_rows(b, kept->q8, width);
+        x.q8_scales = block_rows(b, kept->q8_scales, width / 32 * 8ull);
+    }
+    return x;
+}
+
+// x = norm(h), and the router's choice.
+static void route(struct sub_batch *b, const struct weights_layer *w, const struct activations *x)
 {
     struct sluice_engine *e = b->engine;
     const struct model_config *c = &e->config;
     struct scratch *s = &e->scratch;
-    *x = activations_rows(&s->normed, b->rows);
-    // What the experts read outlives the sub-batch, so it is written straight into the block.
-    const struct activations *kept = &b->block->x;
-    if (kept->f32.bytes)
-        x->f32 = block_rows(b, kept->f32, 4ull * c->hidden_size);
-    if (kept->q8.bytes) {
-        x->q8 = block_rows(b, kept->q8, c->hidden_size);
-        x->q8_scales = block_rows(b, kept->q8_scales, c->hidden_size / 32 * 8ull);
-    }
     op_norm_rms(e->ops, b->cmd, b->h, w->post_norm, c->norm_eps, x);
     op_matmul(e->ops, b->cmd, &w->router, x, s->router, c->experts, false);
     op_moe_route(e->ops, b->cmd, s->router, b->rows, c->experts, c->top_k, c->norm_topk_prob,
@@ -270,9 +291,40 @@ static struct sub_batch sub_batch_make(struct pass *pass, uint32_t block, uint32
     struct sub_batch b = {.engine = e, .block = &e->scratch.blocks[block], .row = row};
     uint32_t left = pass->blocks[block].rows - row;
     b.rows = left < e->scratch.batch ? left : e->scratch.batch;
+    b.pass = pass;
     b.h = block_rows(&b, b.block->h, 4ull * e->config.hidden_size);
     select_runs(&b, pass->blocks[block].runs, pass->blocks[block].run_count);
     return b;
+}
+
+// Up to the mixer's inputs; of a DeltaNet layer all of the mixer.
+static void mixer_begin(struct sub_batch *b, const struct weights_layer *w, uint32_t layer)
+{
+    struct sluice_engine *e = b->engine;
+    struct activations x = activations_rows(&e->scratch.normed, b->rows);
+    if (layer == 0)
+        op_embed_rows(e->ops, b->cmd, &e->weights.embed, block_rows(b, b->block->tokens, 4), b->rows, b->h);
+    if (b->pass->normed_layer == 0 || b->pass->normed_layer != layer)
+        op_norm_rms(e->ops, b->cmd, b->h, w->input_norm, e->config.norm_eps, &x);
+    if (e->config.layers[layer].full_attention)
+        queries_keys_values(b, w);
+    else
+        linear_mixer(b, w, layer);
+}
+
+// What follows the mixer, up to the router's choice if there is a router.
+static void mixer_end(struct sub_batch *b, const struct weights_layer *w, uint32_t layer, const struct activations *x)
+{
+    struct sluice_engine *e = b->engine;
+    if (e->config.layers[layer].full_attention)
+        attention_out(b, w);
+    if (e->config.layers[layer].moe) {
+        route(b, w, x);
+        return;
+    }
+    struct activations normed = activations_rows(&e->scratch.normed, b->rows);
+    op_norm_rms(e->ops, b->cmd, b->h, w->post_norm, e->config.norm_eps, &normed);
+    dense_ffn(b, &w->dense, &normed);
 }
 
 static enum sluice_status layer_sub_batch(struct pass *pass, uint32_t layer, uint32_t block, uint32_t row,
@@ -282,25 +334,22 @@ static enum sluice_status layer_sub_batch(struct pass *pass, uint32_t layer, uin
     struct sluice_engine *e = pass->engine;
     const struct weights_layer *w = &e->weights.layers[layer];
     struct sub_batch b = sub_batch_make(pass, block, row);
+    struct activations x = experts_input(&b);
     TRY(pass_command(pass, &b.cmd));
-    if (layer == 0)
-        op_embed_rows(e->ops, b.cmd, &e->weights.embed, block_rows(&b, b.block->tokens, 4), b.rows, b.h);
-    struct activations x = activations_rows(&e->scratch.normed, b.rows);
-    if (pass->normed_layer == 0 || pass->normed_layer != layer)
-        op_norm_rms(e->ops, b.cmd, b.h, w->input_norm, e->config.norm_eps, &x);
-    if (e->config.layers[layer].full_attention)
-        full_mixer(&b, w, layer);
-    else
-        linear_mixer(&b, w, layer);
-    if (!e->config.layers[layer].moe) {
-        op_norm_rms(e->ops, b.cmd, b.h, w->post_norm, e->config.norm_eps, &x);
-        dense_ffn(&b, &w->dense, &x);
+    if (!pass_again(pass, b.cmd, layer, MEMO_MIXER))
+        mixer_begin(&b, w, layer);
+    gpu_part(b.cmd);
+    if (e->config.layers[layer].full_attention) // the position is in it, and no two tokens have the same
+        attend_runs(&b, w, layer);
+    if (!pass_again(pass, b.cmd, layer, MEMO_ROUTER))
+        mixer_end(&b, w, layer, &x);
+    gpu_part(b.cmd);
+    if (!e->config.layers[layer].moe)
         return pass->is_prefill ? pass_submit(pass, NULL, routed) : SLUICE_OK;
-    }
     // The router's choice has a tick of its own: the host needs it while the shared expert runs.
-    route(&b, w, &x);
     TRY(gpu_command_begin(e->device, &b.cmd));
-    shared_expert(&b, w, &x);
+    if (!pass_again(pass, b.cmd, layer, MEMO_SHARED_EXPERT))
+        shared_expert(&b, w, &x);
     return pass_submit(pass, b.cmd, routed);
 fail:
     return status;

@@ -340,19 +340,30 @@ static void combine(struct group *g, uint32_t block, uint32_t row0, uint32_t row
                    e->config.top_k, row0, row_count, b->h, e->config.hidden_size);
 }
 
-// Decoding: the weighted sum of all rows and the next layer's norm in one. False: there is nothing to be normed.
-static bool combine_and_norm(struct group *g)
+// The weighted sum of all rows and the next layer's norm in one.
+static void combine_and_norm(struct group *g, uint32_t next)
 {
     struct sluice_engine *e = g->pass->engine;
     const struct scratch_block *b = &e->scratch.blocks[0];
-    uint32_t next = g->layer + 1;
-    if (g->pass->is_prefill || next == e->config.layer_count)
-        return false;
     struct activations x = activations_rows(&e->scratch.normed, g->pass->blocks[0].rows);
     op_moe_combine_norm(e->ops, g->cmd, e->scratch.y, b->pick_row, b->pick_weight, e->config.top_k, b->h,
                         e->weights.layers[next].input_norm, e->config.norm_eps, &x);
-    g->pass->normed_layer = next;
-    return true;
+}
+
+// The weighted sum of all rows; decoding, with the norm if a layer follows.
+static void combine_all(struct group *g, uint32_t rows)
+{
+    uint32_t next = g->layer + 1;
+    bool norms = !g->pass->is_prefill && next != g->pass->engine->config.layer_count;
+    if (!pass_again(g->pass, g->cmd, g->layer, MEMO_SUM)) {
+        if (norms)
+            combine_and_norm(g, next);
+        else
+            combine(g, 0, 0, rows);
+    }
+    gpu_part(g->cmd);
+    if (norms)
+        g->pass->normed_layer = next;
 }
 
 // The group's experts for one block, in spans whose results fit scratch.y; each is summed before the next overwrites
@@ -432,8 +443,8 @@ static enum sluice_status run_group(struct group *g, struct list_room *room, boo
     gpu_part(g->cmd);
     record_span(g, room, 0, &span, 0, rows);
     gpu_part(g->cmd);
-    if (pager_sweep_left(e->pager) == 0 && !combine_and_norm(g))
-        combine(g, 0, 0, rows);
+    if (pager_sweep_left(e->pager) == 0)
+        combine_all(g, rows);
     return SLUICE_OK;
 fail:
     return status;

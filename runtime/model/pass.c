@@ -29,6 +29,22 @@ enum sluice_status pass_command(struct pass *pass, struct gpu_command **cmd)
     return status;
 }
 
+// The sessions in order, and whether the layer's input is normed already.
+static uint64_t memo_key(const struct pass *pass, uint32_t layer)
+{
+    const struct pass_block *block = &pass->blocks[0];
+    uint64_t key = pass->normed_layer == layer;
+    for (uint32_t i = 0; i < block->run_count; i++)
+        key = key * (SLUICE_SESSIONS_MAX + 1) + 1 + (uint64_t)(block->runs[i].session - pass->engine->sessions);
+    return key;
+}
+
+bool pass_again(const struct pass *pass, struct gpu_command *cmd, uint32_t layer, enum memo_part part)
+{
+    struct gpu_memo *memo = &pass->engine->memos[(size_t)layer * MEMO_PART_COUNT + part];
+    return !pass->is_prefill && gpu_again(cmd, memo, memo_key(pass, layer));
+}
+
 // What the pager handed out for the command is on its way, or lost.
 static void tell_pager(struct pass *pass, bool submitted)
 {

@@ -39,9 +39,9 @@ struct scratch_limits {
 };
 
 struct scratch {
-    uint32_t batch;        // rows of a sub-batch
-    uint32_t block_tokens; // rows of a block; a multiple of batch
-    uint32_t moe_rows;     // (token, expert) rows computed at once, >= block_tokens and >= 8 * top_k
+    uint32_t batch;         // rows of a sub-batch
+    uint32_t block_tokens;  // rows of a block; a multiple of batch
+    uint32_t moe_rows;      // (token, expert) rows computed at once, >= block_tokens and >= 8 * top_k
     uint32_t group_experts; // experts whose lists surely fit `lists` at once
     uint32_t logit_rows;
     uint32_t split_tokens; // run of context that one workgroup attends to when decoding

@@ -1,4 +1,5 @@
 // Commands that are submitted again as they were recorded: only where nothing about them has changed.
+#include <stdbool.h>
 #include <string.h>
 
 #include "runtime/base/mem.h"
@@ -221,6 +222,92 @@ static void parts_are_found_each_for_itself(void **state)
     finish(&b);
 }
 
+// y = x * 3 + addend, recorded only if it is not known. Returns whether it was known.
+static bool remembered(struct bench *b, struct gpu_memo *memo, uint64_t key, struct gpu_buffer *y, uint32_t addend,
+                       bool waits)
+{
+    struct gpu_command *command = begin(b->device);
+    bool known = gpu_again(command, memo, key);
+    if (!known)
+        gpu_fixture_probe(b->device, command, gpu_range_all(b->x), gpu_range_make(y, 0, BYTES),
+                          (struct probe_push){.count = WORDS, .multiplier = 3, .addend = addend});
+    submit(b->device, command, waits);
+    return known;
+}
+
+static void expect_words(struct bench *b, struct gpu_buffer *y, uint32_t addend)
+{
+    uint32_t out[WORDS];
+    gpu_fixture_read(b->device, y, out, WORDS);
+    for (uint32_t i = 0; i < WORDS; i++)
+        assert_int_equal(out[i], b->words[i] * 3 + addend);
+}
+
+// Tokens would be computed with what other sessions, or buffers that are gone, left behind.
+static void a_memo_knows_what_was_submitted_for_it(void **state)
+{
+    (void)state;
+    enum { ROUNDS = 100, LEARNING = 2, CANCELLED = 7 };
+    struct bench b;
+    setup(&b);
+    struct gpu_memo memo = {0};
+    uint32_t known = 0;
+    for (uint32_t round = 0; round < ROUNDS; round++)
+        known += remembered(&b, &memo, 5, b.y, 5, true);
+    assert_true(known >= ROUNDS - LEARNING - 4 && known < ROUNDS - LEARNING); // some are audited
+    expect_words(&b, b.y, 5);
+    for (uint32_t i = 0; i < CANCELLED; i++) { // what is given up can be had again
+        struct gpu_command *command = begin(b.device);
+        (void)gpu_again(command, &memo, 5);
+        gpu_command_cancel(command);
+    }
+    assert_true(remembered(&b, &memo, 5, b.y, 5, true));
+    assert_false(remembered(&b, &memo, 6, b.y, 6, true)); // another key
+    expect_words(&b, b.y, 6);
+    for (uint32_t round = 0; round < 10; round++) { // the buffer goes, and its address comes back
+        struct gpu_buffer *y = gpu_fixture_buffer(b.device, GPU_MEMORY_DEVICE, BYTES);
+        for (uint32_t i = 0; i < 4; i++)
+            assert_true(!remembered(&b, &memo, 7, y, 7, true) || i > 0); // seen in the round before
+        expect_words(&b, y, 7);
+        gpu_buffer_destroy(y);
+    }
+    finish(&b);
+}
+
+// A part that is known would lack its end, so that the host reads too early, or be submitted while it is under way.
+static void known_parts_go_with_others(void **state)
+{
+    (void)state;
+    enum { ROUNDS = 20 };
+    struct bench b;
+    setup(&b);
+    struct gpu_memo first = {0}, second = {0};
+    struct gpu_range t[] = {gpu_range_make(b.y, 0, BYTES), gpu_range_make(b.y, BYTES, BYTES)};
+    struct gpu_buffer *out = gpu_fixture_buffer(b.device, GPU_MEMORY_READBACK, BYTES);
+    for (uint32_t round = 0; round < ROUNDS; round++) {
+        struct gpu_command *command = begin(b.device);
+        if (!gpu_again(command, &first, 0))
+            gpu_fixture_probe(b.device, command, gpu_range_all(b.x), t[0], (struct probe_push){WORDS, 3, 1});
+        gpu_part(command);
+        gpu_fixture_probe(b.device, command, t[0], t[1], (struct probe_push){WORDS, 1, round});
+        if (round % 3 != 2) { // else the command ends with what varies
+            if (!gpu_again(command, &second, 0))
+                gpu_copy(command, t[1], gpu_range_all(out));
+            gpu_part(command);
+        }
+        if (round % 3 == 1) // the part that ended commands does not end this one
+            gpu_clear(command, t[1]);
+        submit(b.device, command, true);
+        for (uint32_t i = 0; i < WORDS && round % 3 != 2; i++)
+            assert_int_equal(((const uint32_t *)gpu_buffer_map(out))[i], b.words[i] * 3 + 1 + round);
+    }
+    for (uint32_t round = 0; round < ROUNDS; round++) // none is waited for
+        remembered(&b, &second, 1, b.y, 9, false);
+    expect_words(&b, b.y, 9);
+    gpu_buffer_destroy(out);
+    finish(&b);
+}
+
 // After a budget has shrunk kernels would write into memory that is gone: the allocator gives a new buffer the address
 // of one that was destroyed, so that its commands look the same.
 static void commands_of_a_destroyed_buffer_are_gone(void **state)
@@ -351,7 +438,8 @@ int main(void)
         cmocka_unit_test(grids_are_not_confused),          cmocka_unit_test(what_is_in_flight_is_recorded_anew),
         cmocka_unit_test(parts_are_found_each_for_itself), cmocka_unit_test(commands_of_a_destroyed_buffer_are_gone),
         cmocka_unit_test(what_is_kept_is_bounded),         cmocka_unit_test(measured_commands_are_recorded),
-        cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(every_allocation_may_fail),       cmocka_unit_test(a_memo_knows_what_was_submitted_for_it),
+        cmocka_unit_test(known_parts_go_with_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
