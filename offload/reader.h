@@ -24,14 +24,14 @@ enum {
 
 // Fault injection for tests; all zero: none. A "read" is one operation given to the system, retries included.
 struct reader_faults {
-    uint32_t short_every;          // every n-th read ends after about half of its bytes
-    uint32_t error_at;             // read number n (1 is the first)...
-    uint32_t error_count;          // ...and the following count - 1 (0 counts as 1) ...
-    int error;                     // ...fail with this errno (positive)
-    uint64_t delay_ns;             // a completion is held back until so long after its submission: a drive's latency
-    int setup_error;               // io_uring cannot be set up, errno
-    uint32_t old_kernel;           // io_uring knows none of the newest (1), of all (2) setup flags
-    int register_error;            // the memory cannot be registered, errno
+    uint32_t short_every; // every n-th read ends after about half of its bytes
+    uint32_t error_at;    // read number n (1 is the first)...
+    uint32_t error_count; // ...and the following count - 1 (0 counts as 1) ...
+    int error;            // ...fail with this errno (positive)
+    uint64_t delay_ns;    // a completion is held back until so long after its submission: a drive's latency
+    int setup_error;      // io_uring cannot be set up, errno
+    uint32_t old_kernel;  // io_uring knows none of the newest (1), of all (2) setup flags; both register slowly
+    int register_error;   // the memory cannot be registered, errno
     uint64_t registered_bytes_max; // of one registered buffer, instead of the kernel limit of 1 GiB; 0: that
     int direct_error;              // O_DIRECT reads fail, errno
 };

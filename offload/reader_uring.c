@@ -2,10 +2,12 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <liburing.h>
@@ -66,6 +68,18 @@ static void register_file(struct reader *r, struct uring *u)
                     strerror(-error));
 }
 
+// Kernels before 6.12 compare every huge page that is registered with all small pages of those before it, so that 10 GB
+// take a minute; huge pages that are not registered cost them little more per read.
+static bool registers_slowly(const struct reader *r)
+{
+    enum { MAJOR = 6, MINOR = 12, FEW_BYTES = 1 << 30 };
+    struct utsname name;
+    unsigned major, minor;
+    if (r->options.region_bytes <= FEW_BYTES || uname(&name) != 0 || sscanf(name.release, "%u.%u", &major, &minor) != 2)
+        return false;
+    return r->faults.old_kernel || major < MAJOR || (major == MAJOR && minor < MINOR);
+}
+
 static int register_region(struct reader *r, struct uring *u, struct iovec *pieces, uint32_t count)
 {
     if (r->faults.register_error)
@@ -96,7 +110,7 @@ static enum sluice_status use_region(struct reader *r, struct uring *u)
 {
     const struct reader_options *o = &r->options;
     uint64_t piece_bytes = registered_piece_bytes(r);
-    if (!o->region || o->region_bytes == 0 || piece_bytes == 0)
+    if (!o->region || o->region_bytes == 0 || piece_bytes == 0 || registers_slowly(r))
         return SLUICE_OK;
     uint32_t count = (uint32_t)((o->region_bytes + piece_bytes - 1) / piece_bytes);
     struct iovec *pieces = mem_alloc(count, sizeof *pieces);

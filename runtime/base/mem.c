@@ -58,3 +58,8 @@ void mem_fail_at(uint64_t index)
 {
     atomic_store(&fail_countdown, index);
 }
+
+bool mem_failure_pending(void)
+{
+    return atomic_load(&fail_countdown) != UINT64_MAX;
+}

@@ -3,6 +3,7 @@
 #ifndef SLUICE_BASE_MEM_H
 #define SLUICE_BASE_MEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,5 +23,8 @@ void mem_free(void *pointer);
 
 // Tests only: the allocation number `index` from now on (0 is the next) fails, once; UINT64_MAX switches it off.
 void mem_fail_at(uint64_t index);
+
+// Whether the failure that was asked for is yet to come.
+bool mem_failure_pending(void);
 
 #endif

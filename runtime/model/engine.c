@@ -281,13 +281,15 @@ enum sluice_status sluice_document(struct sluice_engine *e, const char *name, co
         *bytes = e->documents[i].bytes;
         return SLUICE_OK;
     }
+    if (e->document_count == DOCUMENTS_MAX)
+        return error_set(SLUICE_ERR_ARGUMENT, "more than %d documents of one container were asked for", DOCUMENTS_MAX);
     char *copy = NULL;
     enum sluice_status status = container_document(e->container, name, &copy, bytes);
     if (status == SLUICE_ERR_UNSUPPORTED)
         return error_set(SLUICE_ERR_ARGUMENT, "%s: holds no %s", container_path(e->container), name);
     if (status < 0)
         return status;
-    char *name_copy = e->document_count < DOCUMENTS_MAX ? mem_strndup(name, strlen(name)) : NULL;
+    char *name_copy = mem_strndup(name, strlen(name));
     if (!name_copy) {
         mem_free(copy);
         return SLUICE_ERR_MEMORY;

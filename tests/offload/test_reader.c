@@ -449,6 +449,22 @@ static void uring_works_with_fewer_setup_flags(void **state)
     }
 }
 
+// On a kernel before 6.12 opening a large model would take minutes; the memory is never touched here.
+static void large_regions_are_not_registered_slowly(void **state)
+{
+    (void)state;
+    enum { BYTES = 1ull << 31 };
+    struct reader_faults old = {.old_kernel = 1};
+    void *region = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    assert_ptr_not_equal(region, MAP_FAILED);
+    struct reader *r =
+        open_with(READER_URING, &(struct reader_options){.faults = &old, .region = region, .region_bytes = BYTES});
+    assert_false(reader_is_region_registered(r));
+    read_many(r, 20);
+    reader_destroy(r);
+    munmap(region, BYTES);
+}
+
 // With more than 1 GiB of RAM tier, reads into slots at the border of two registered buffers would fail.
 static void uring_reads_across_registered_buffers(void **state)
 {
@@ -656,6 +672,7 @@ int main(void)
         cmocka_unit_test(another_thread_may_create),
         cmocka_unit_test(falls_back_with_a_note),
         cmocka_unit_test(uring_works_with_fewer_setup_flags),
+        cmocka_unit_test(large_regions_are_not_registered_slowly),
         cmocka_unit_test(uring_reads_across_registered_buffers),
         cmocka_unit_test(uring_reads_to_more_slots_than_buffers),
         cmocka_unit_test(forbidden_uring_is_replaced),
