@@ -18,6 +18,10 @@ static enum sluice_status regular_file_bytes(int descriptor, const char *path, u
     struct stat info;
     if (fstat(descriptor, &info) != 0)
         return error_set(SLUICE_ERR_IO, "%s: cannot stat: %s", path, strerror(errno));
+    if (S_ISDIR(info.st_mode))
+        return error_set(SLUICE_ERR_FORMAT,
+                         "%s: a folder, not a container; `sluice convert` makes a container of a checkpoint's folder",
+                         path);
     if (!S_ISREG(info.st_mode))
         return error_set(SLUICE_ERR_FORMAT, "%s: not a regular file", path);
     *bytes = (uint64_t)info.st_size;

@@ -12,6 +12,7 @@
 #include "offload/xxh3.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/output_path.h"
 
 enum { BATCH_BYTES_DEFAULT = 256 << 20, COMPARE_BUFFER_BYTES = 1 << 20 };
 
@@ -177,6 +178,7 @@ enum sluice_status container_writer_open(const char *path, const struct containe
     w->batch_bytes = options->batch_bytes ? options->batch_bytes : BATCH_BYTES_DEFAULT;
     if (options->faults)
         w->faults = *options->faults;
+    TRY(output_path_check(path));
     TRY(container_plan_directory(plan, options->fingerprint, &w->directory));
     TRY(allocate(w, path));
     TRY(open_files(w));

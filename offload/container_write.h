@@ -80,7 +80,8 @@ struct container_writer;
 enum sluice_status container_plan_bytes(const struct container_plan *plan, uint64_t *bytes);
 
 // Starts or resumes. Checks first that the disk has room for what is missing. *w is NULL after a failure.
-// Errors: SLUICE_ERR_ARGUMENT (plan; another writer is at work), SLUICE_ERR_IO (cannot create, disk full).
+// Errors: SLUICE_ERR_ARGUMENT (plan; another writer is at work; `path` is no regular file), SLUICE_ERR_IO (cannot
+// create, disk full).
 enum sluice_status container_writer_open(const char *path, const struct container_plan *plan,
                                          const struct container_writer_options *options, struct container_writer **w);
 

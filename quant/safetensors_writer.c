@@ -11,6 +11,7 @@
 #include <jansson.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/output_path.h"
 
 enum { LENGTH_BYTES = 8, DATA_ALIGNMENT = 8 };
 
@@ -57,6 +58,10 @@ static enum sluice_status system_failed(struct safetensors_writer *writer, const
 
 enum sluice_status safetensors_writer_create(const char *path, struct safetensors_writer **writer)
 {
+    *writer = NULL;
+    enum sluice_status status = output_path_check(path);
+    if (status < 0)
+        return status;
     *writer = mem_alloc(1, sizeof **writer);
     if (!*writer)
         return SLUICE_ERR_MEMORY;

@@ -20,7 +20,8 @@
 
 struct safetensors_writer;
 
-// *writer is owned by the caller; release with safetensors_writer_destroy. On failure *writer is NULL.
+// *writer is owned by the caller; release with safetensors_writer_destroy. On failure *writer is NULL. A place that
+// cannot be written is refused here (runtime/base/output_path.h).
 enum sluice_status safetensors_writer_create(const char *path, struct safetensors_writer **writer);
 
 // Removes the temporary file unless finish succeeded. NULL is allowed.

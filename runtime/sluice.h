@@ -6,7 +6,7 @@
 //   sluice_session_create(engine, &session);
 //   sluice_prefill(session, ids, count, NULL);
 //   int32_t next = argmax(sluice_logits(session), sluice_engine_model(engine)->vocab);
-//   sluice_decode(engine, &session, &next, 1);
+//   sluice_decode(engine, &session, &next, 1, NULL);
 //
 // An engine owns the device, the weights and the expert cache; a session owns one sequence's DeltaNet state and KV
 // cache. Threads: one thread uses an engine and its sessions at a time. Errors: a status (runtime/base/status.h) with

@@ -13,6 +13,7 @@
 #include "offload/budget.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
+#include "runtime/base/output_path.h"
 
 // --- values ---------------------------------------------------------------------------------------------------------
 
@@ -217,6 +218,20 @@ bool cli_parse(const struct cli_command *command, int argc, char **argv, const c
 static bool log_verbose;
 static bool progress_drawn;
 
+static bool is_control(char byte)
+{
+    return ((unsigned char)byte < ' ' && byte != '\n' && byte != '\t') || byte == 0x7F;
+}
+
+// A message may quote a file that somebody else made: what would steer the terminal becomes a question mark.
+static void print_message(const char *prefix, const char *text)
+{
+    fprintf(stderr, "sluice: %s", prefix);
+    for (; *text; text++)
+        fputc(is_control(*text) ? '?' : *text, stderr);
+    fputc('\n', stderr);
+}
+
 static void print_log(void *user, enum log_level level, const char *text)
 {
     static const char *const prefix[] = {[LOG_WARNING] = "warning: ", [LOG_NOTE] = "note: ", [LOG_DEBUG] = ""};
@@ -224,7 +239,7 @@ static void print_log(void *user, enum log_level level, const char *text)
     if (level == LOG_DEBUG && !log_verbose)
         return;
     cli_progress_clear();
-    fprintf(stderr, "sluice: %s%s\n", prefix[level], text);
+    print_message(prefix[level], text);
 }
 
 void cli_log_start(bool verbose)
@@ -237,7 +252,7 @@ int cli_fail(enum sluice_status status)
 {
     const char *message = error_message();
     cli_progress_clear();
-    fprintf(stderr, "sluice: %s\n", *message ? message : status_text(status));
+    print_message("", *message ? message : status_text(status));
     return status == SLUICE_ERR_CANCELLED ? CLI_INTERRUPTED : CLI_FAILED;
 }
 
@@ -268,6 +283,14 @@ const char *cli_cache_folder(char *folder, size_t capacity)
                  : has_home ? snprintf(folder, capacity, "%s/.cache/sluice", home)
                             : -1;
     return length >= 0 && (size_t)length < capacity ? folder : NULL;
+}
+
+enum sluice_status cli_check_output(const char *path, bool force)
+{
+    enum sluice_status status = output_path_check(path);
+    if (status == SLUICE_OK && !force && access(path, F_OK) == 0)
+        status = error_set(SLUICE_ERR_ARGUMENT, "%s exists already; --force replaces it", path);
+    return status;
 }
 
 // --- long work ------------------------------------------------------------------------------------------------------

@@ -120,6 +120,10 @@ const char *cli_bytes(uint64_t bytes);
 // result is longer than `capacity`): then nothing is kept.
 const char *cli_cache_folder(char *folder, size_t capacity);
 
+// Whether a new file can be made at `path`; only with `force` in place of a file that is there. Errors: as
+// output_path_check (runtime/base/output_path.h), and SLUICE_ERR_ARGUMENT (it exists).
+enum sluice_status cli_check_output(const char *path, bool force);
+
 // --- long work ------------------------------------------------------------------------------------------------------
 
 // One line that is redrawn a few times a second, if stderr is a terminal; else nothing. Zero-initialise, set label.

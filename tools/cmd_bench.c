@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/output_path.h"
 #include "tools/bench/bench_compare.h"
 #include "tools/bench_measures.h"
 #include "tools/bench_report.h"
@@ -103,6 +104,8 @@ static enum sluice_status bench(const char *path, const struct cli_engine_option
     if (!results)
         return status;
     enum sluice_io io;
+    if (output->csv_path)
+        TRY(output_path_check_in_place(output->csv_path)); // before the work
     if (output->compare_path)
         TRY(bench_compare_load(output->compare_path, &before));
     TRY(engine_parse_io(engine_options->io, &io));

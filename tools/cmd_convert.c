@@ -1,7 +1,6 @@
 // `sluice convert`: from a checkpoint directory to a container.
 
 #include <stdio.h>
-#include <unistd.h>
 
 #include "runtime/base/status.h"
 #include "runtime/model/convert.h"
@@ -34,10 +33,9 @@ static int convert(const struct arguments *a)
     enum sluice_status status = model_recipe_from_names(a->type, a->trunk, &options.recipe);
     if (status < 0)
         return cli_fail(status);
-    if (!a->force && access(a->output, F_OK) == 0) {
-        fprintf(stderr, "sluice: %s exists already; --force replaces it\n", a->output);
-        return CLI_FAILED;
-    }
+    status = cli_check_output(a->output, a->force);
+    if (status < 0)
+        return cli_fail(status);
     options.cancel = cli_interrupt_start();
     status = model_convert(&options);
     cli_progress_clear();

@@ -5,6 +5,7 @@
 
 #include "quant/safetensors_writer.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/output_path.h"
 #include "tools/commands.h"
 #include "tools/divergence.h"
 #include "tools/engine_open.h"
@@ -218,6 +219,7 @@ static enum sluice_status run(struct job *job)
 {
     enum sluice_status status;
     float *states = NULL;
+    TRY(output_path_check(job->out_path)); // before the work
     TRY(ids_load_json(job->ids_path, &job->ids, &job->count));
     size_t needed = job->count + job->greedy;
     TRY(needed <= UINT32_MAX ? SLUICE_OK : error_set(SLUICE_ERR_ARGUMENT, "%zu tokens are too many", needed));

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "runtime/base/mem.h"
 #include "runtime/model/shape.h"
@@ -125,16 +124,15 @@ static enum sluice_status write_container(const struct arguments *a, const char 
         .progress = draw,
         .user = &progress,
     };
-    enum sluice_status status = model_recipe_from_names(a->type, a->trunk, &options.recipe);
-    if (status < 0)
-        return status;
-    if (!a->force && access(a->container, F_OK) == 0)
-        return error_set(SLUICE_ERR_ARGUMENT, "%s exists already; --force replaces it", a->container);
+    enum sluice_status status;
+    TRY(model_recipe_from_names(a->type, a->trunk, &options.recipe));
+    TRY(cli_check_output(a->container, a->force));
     options.cancel = cli_interrupt_start();
     status = model_synth_container(&options);
     if (status == SLUICE_ERR_CANCELLED)
         error_set(status, "stopped; %s.part has what is done, and the same command goes on where it stopped",
                   a->container);
+fail:
     return status;
 }
 

@@ -6,6 +6,10 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "offload/container.h"
+#include "runtime/base/mem.h"
+#include "runtime/model/config.h"
+
 enum sluice_status engine_parse_io(const char *text, enum sluice_io *io)
 {
     static const struct {
@@ -242,10 +246,42 @@ json_t *engine_report_json(struct sluice_engine *engine, const struct run_times 
         "peak_device", (json_int_t)s.device_bytes_max, "peak_rss", (json_int_t)peak_rss_bytes());
 }
 
+// How many tokens the model in the container takes.
+static enum sluice_status read_positions(const char *path, uint32_t *positions)
+{
+    char *text = NULL;
+    size_t bytes;
+    struct model_config *config = NULL;
+    struct container *container;
+    enum sluice_status status = container_open(path, &container);
+    if (status < 0)
+        return status;
+    TRY(container_document(container, "config.json", &text, &bytes));
+    config = mem_alloc(1, sizeof *config);
+    TRY(config ? SLUICE_OK : SLUICE_ERR_MEMORY);
+    status = model_config_parse(text, bytes, config);
+    if (status < 0)
+        error_prefix(status, "%s", path);
+    *positions = config->positions_max;
+fail:
+    mem_free(text);
+    mem_free(config);
+    container_close(container);
+    return status;
+}
+
 enum sluice_status engine_open_fitting(const char *path, const struct cli_engine_options *options, size_t prompt_tokens,
                                        size_t answer_tokens, struct sluice_engine **engine)
 {
     // Whole kibitokens, so that runs of about the same length plan the same memory.
     size_t wanted = (prompt_tokens + answer_tokens + 1023) / 1024 * 1024;
-    return engine_open(path, options, wanted <= UINT32_MAX ? (uint32_t)wanted : UINT32_MAX, engine);
+    uint32_t positions;
+    *engine = NULL;
+    enum sluice_status status = read_positions(path, &positions);
+    if (status < 0)
+        return status;
+    if (prompt_tokens + (answer_tokens > 0) > positions)
+        return error_set(SLUICE_ERR_ARGUMENT, "a text of %zu tokens is too long: the model has %u positions, for %s",
+                         prompt_tokens, positions, answer_tokens ? "text and answer together" : "all of it");
+    return engine_open(path, options, wanted < positions ? (uint32_t)wanted : positions, engine);
 }

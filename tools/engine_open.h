@@ -20,7 +20,9 @@ enum sluice_status engine_options(const struct cli_engine_options *options, uint
 enum sluice_status engine_open(const char *path, const struct cli_engine_options *options, uint32_t context_needed,
                                struct sluice_engine **engine);
 
-// The same with a default context that has room for a prompt and its answer.
+// The same with a default context that has room for a prompt and its answer, or as much of the answer as the model has
+// positions for. SLUICE_ERR_ARGUMENT if these do not even hold the prompt (and, if there is to be an answer, one
+// token).
 enum sluice_status engine_open_fitting(const char *path, const struct cli_engine_options *options, size_t prompt_tokens,
                                        size_t answer_tokens, struct sluice_engine **engine);
 

@@ -109,7 +109,7 @@ static struct sampler_options choose_sampling(const struct generation *g)
     s.min_p = isnan(o->min_p) ? s.min_p : o->min_p;
     s.presence_penalty = isnan(o->presence_penalty) ? s.presence_penalty : o->presence_penalty;
     s.repetition_penalty = isnan(o->repetition_penalty) ? s.repetition_penalty : o->repetition_penalty;
-    s.top_k = o->top_k ? (int32_t)o->top_k : s.top_k;
+    s.top_k = o->top_k == 0 ? s.top_k : o->top_k < INT32_MAX ? (int32_t)o->top_k : INT32_MAX;
     s.seed = o->seed;
     return s;
 }
@@ -119,10 +119,11 @@ static enum sluice_status prepare(struct generation *g, const char *path)
     enum sluice_status status;
     struct sampler_options sampling = choose_sampling(g);
     size_t wanted = g->options->answer_tokens_max ? g->options->answer_tokens_max : ANSWER_TOKENS_DEFAULT;
-    size_t context = g->prompt_count + wanted;
-    TRY(context <= UINT32_MAX ? SLUICE_OK
-                              : error_set(SLUICE_ERR_ARGUMENT, "the prompt has %zu tokens", g->prompt_count));
-    TRY(sampler_create(&sampling, tokenizer_vocab_size(g->text.tokenizer), &g->sampler));
+    int32_t vocab = tokenizer_vocab_size(g->text.tokenizer);
+    TRY(g->prompt_count > 0 ? SLUICE_OK : error_set(SLUICE_ERR_ARGUMENT, "the prompt is empty"));
+    TRY(sampler_create(&sampling, vocab, &g->sampler));
+    for (int32_t id = 0; id < vocab; id++)
+        sampler_mask(g->sampler, id, !tokenizer_has(g->text.tokenizer, id)); // a gap among the ids stands for no text
     TRY(detokenizer_create(g->text.tokenizer, true, &g->detokenizer));
     TRY(stop_create(&g->options->stop, g->options->stop ? 1 : 0, g->text.stop_ids, g->text.stop_id_count, &g->stop));
     TRY(engine_open_fitting(path, &g->options->engine, g->prompt_count, wanted, &g->engine));

@@ -24,6 +24,8 @@ enum sluice_status ids_load_json(const char *path, int32_t **ids, size_t *count)
     json_error_t error;
     json_t *root = json_load_file(path, 0, &error);
     *ids = NULL;
+    if (!root && error.line < 0) // the text names the file
+        return error_set(SLUICE_ERR_IO, "%s", error.text);
     if (!root)
         return error_set(SLUICE_ERR_FORMAT, "%s: line %d: %s", path, error.line, error.text);
     const json_t *array = json_is_object(root) ? json_object_get(root, "ids") : root;

@@ -1,9 +1,11 @@
 // The `sluice` program: finds the subcommand.
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tools/cli.h"
 #include "tools/commands.h"
@@ -29,6 +31,18 @@ static void print_usage(FILE *out)
     fputs("\n`sluice COMMAND --help` tells the options of a command; `sluice --version` the version.\n", out);
 }
 
+// A file that is opened while one of the three is closed would get its number, and with it what is meant for the user.
+// They are opened the wrong way round, so that using them still fails.
+static void open_standard_streams(void)
+{
+    int descriptor;
+    do
+        descriptor = open("/dev/null", fcntl(STDIN_FILENO, F_GETFD) < 0 ? O_WRONLY : O_RDONLY);
+    while (descriptor >= 0 && descriptor <= STDERR_FILENO);
+    if (descriptor > STDERR_FILENO)
+        close(descriptor);
+}
+
 // A full disk behind `>` must not look like success.
 static int close_stdout(int exit_status)
 {
@@ -40,6 +54,7 @@ static int close_stdout(int exit_status)
 
 int main(int argc, char **argv)
 {
+    open_standard_streams();
     signal(SIGPIPE, SIG_DFL); // `sluice ... | head` ends quietly, even where the parent ignores the signal
     if (argc < 2) {
         print_usage(stderr);

@@ -103,19 +103,27 @@ static enum sluice_status remove_file(const struct synth *s, const char *name)
     return status;
 }
 
-// The directory exists and has no config.json, and no file that would be read in place of the new ones.
+// The files by which others know a checkpoint.
+static const char *const main_files[] = {"config.json", "model.safetensors.index.json", "model.safetensors"};
+
+// The directory exists and has none of the main files, so that none is read in place of the new ones.
 static enum sluice_status prepare_directory(const struct synth *s)
 {
-    char path[PATH_BYTES];
-    enum sluice_status status;
+    enum sluice_status status = SLUICE_OK;
     if (mkdir(s->options->directory, 0777) != 0 && errno != EEXIST)
         return error_set(SLUICE_ERR_IO, "%s: cannot create: %s", s->options->directory, strerror(errno));
-    TRY(path_print(s, "config.json", path));
-    if (!s->options->replace && access(path, F_OK) == 0)
-        return error_set(SLUICE_ERR_ARGUMENT, "%s: there is a checkpoint already", s->options->directory);
-    TRY(remove_file(s, "config.json"));
-    TRY(remove_file(s, "model.safetensors.index.json"));
-    TRY(remove_file(s, "model.safetensors"));
+    if (access(s->options->directory, W_OK | X_OK) != 0)
+        return error_set(SLUICE_ERR_IO, "%s: no folder that can be written: %s", s->options->directory,
+                         strerror(errno));
+    for (size_t i = 0; i < sizeof main_files / sizeof *main_files; i++) {
+        char path[PATH_BYTES];
+        TRY(path_print(s, main_files[i], path));
+        if (!s->options->replace && access(path, F_OK) == 0)
+            return error_set(SLUICE_ERR_ARGUMENT, "%s: there is a checkpoint already (%s); --force replaces it",
+                             s->options->directory, main_files[i]);
+    }
+    for (size_t i = 0; i < sizeof main_files / sizeof *main_files; i++)
+        TRY(remove_file(s, main_files[i]));
 fail:
     return status;
 }

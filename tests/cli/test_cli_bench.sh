@@ -92,7 +92,7 @@ done
 ok bench m.sluice --prompt 60 --gen 0 --slots 6 --io-only
 grep -q '^reads .*nothing is computed' out || fail "--io-only does not say so"
 
-refused 1 'cannot create nowhere/rows' bench m.sluice --prompt 3 --gen 0 --csv nowhere/rows
+refused 1 'nowhere/rows: cannot create' bench m.sluice --prompt 3 --gen 0 --csv nowhere/rows
 refused 2 'at most 8' bench m.sluice --sessions 9
 refused 1 'nowhere' bench nowhere
 refused 2 'nothing to measure' bench m.sluice --prompt 0 --gen 0

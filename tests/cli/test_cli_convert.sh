@@ -44,6 +44,10 @@ cmp tiny-q4_k.sluice kept.sluice || fail "an existing file was touched"
 ok convert tiny -o kept.sluice --type bf16 --force
 same_weights kept.sluice tiny-bf16.sluice
 refused 1 'checkpoint already' synth --config "$configs/tiny.json" -o tiny
+mkdir weights-only
+echo precious >weights-only/model.safetensors
+refused 1 'checkpoint already' synth --config "$configs/tiny.json" -o weights-only
+grep -q precious weights-only/model.safetensors || fail "weights without a config.json were removed"
 ok synth --config "$configs/tiny.json" -o tiny-shards --seed 7 --force
 [ -e tiny-shards/model.safetensors.index.json ] && fail "a stale index was left"
 ok convert tiny-shards -o tiny-forced.sluice --type bf16
@@ -52,7 +56,13 @@ same_weights tiny-forced.sluice tiny-bf16.sluice
 # Places that cannot be written.
 refused 1 'no/such/x.sluice' convert tiny -o no/such/x.sluice
 mkdir directory.sluice
+mkfifo fifo
 refused 1 'directory.sluice' convert tiny -o directory.sluice --force
+refused 1 'directory.sluice is a folder' convert tiny -o directory.sluice
+refused 1 'is empty' convert tiny -o ''
+refused 1 'fifo is no regular file' convert tiny -o fifo --force
+refused 1 'fifo is no regular file' synth --config "$configs/tiny.json" --container fifo --force
+[ -p fifo ] || fail "what is no file was replaced by one"
 refused 1 'no/such' synth --config "$configs/tiny.json" -o no/such/dir
 refused 1 'out' synth --config "$configs/tiny.json" -o out
 echo OK

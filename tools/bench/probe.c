@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/output_path.h"
 #include "tools/bench/bench_compare.h"
 #include "tools/bench/kernel_report.h"
 
@@ -69,6 +70,8 @@ enum sluice_status probe_run(const struct probe_options *options)
     const struct ops_options ops = {.cache_folder = options->cache_folder, .recalibrate = options->recalibrate};
     struct kernel_bench *b = mem_alloc(1, sizeof *b);
     TRY(b ? SLUICE_OK : SLUICE_ERR_MEMORY);
+    if (options->save)
+        TRY(output_path_check_in_place(options->save)); // before the work
     if (options->compare)
         TRY(bench_compare_load(options->compare, &before));
     TRY(gpu_device_create(&(struct gpu_device_options){.name = options->device, .cache_folder = options->cache_folder},

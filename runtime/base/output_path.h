@@ -1,0 +1,16 @@
+// Whether a file can be written under a name, found out before the work that fills it.
+#ifndef SLUICE_BASE_OUTPUT_PATH_H
+#define SLUICE_BASE_OUTPUT_PATH_H
+
+#include "runtime/base/status.h"
+
+// For files that are written beside `path` and renamed: its folder can be written, and what is there under the name, if
+// anything, is a regular file. Renaming would replace a device such as /dev/null by a file.
+// Errors: SLUICE_ERR_ARGUMENT (no name, a folder, no regular file), SLUICE_ERR_IO (the folder is missing or cannot be
+// written); the message names the path.
+enum sluice_status output_path_check(const char *path);
+
+// For files that are opened and written in place: as above, but what is there may be anything that can be written.
+enum sluice_status output_path_check_in_place(const char *path);
+
+#endif

@@ -1,0 +1,66 @@
+#!/bin/bash
+# `summarize` and `run` on what users really have: odd documents, texts near the model's limit, options out of range. If
+# this failed, they would get nonsense for a summary, or a refusal that does not say what to do.
+. "$(dirname "$0")/cli_lib.sh"
+demo=$configs/../../../tools/demo
+export LC_ALL=C
+
+ok convert "$demo" -o m.sluice --type q4_k
+"$sluice" run m.sluice -p hello -n 1 >out 2>err
+grep -q 'Vulkan' err && { echo "no device: skipped"; exit 77; }
+
+head -c 800 "$demo/documents/01k-1.txt" >plain.txt
+ok summarize m.sluice plain.txt -n 12
+cp out plain.out
+[ -s plain.out ] || fail "no summary"
+
+# The same document otherwise: standard input, a byte order mark, a template by name, as JSON.
+"$sluice" summarize m.sluice - -n 12 <plain.txt >out 2>err || fail "standard input"
+cmp out plain.out || fail "standard input is another document"
+{ printf '\357\273\277'; cat plain.txt; } >mark.txt
+ok summarize m.sluice mark.txt -n 12
+cmp out plain.out || fail "a byte order mark is read as text"
+ok summarize m.sluice plain.txt -n 12 --template instruct --json
+python3 - out plain.out <<'CHECK' || fail "JSON and text differ"
+import json, sys
+answer = json.load(open(sys.argv[1]))
+assert answer["text"] + "\n" == open(sys.argv[2]).read(), answer
+assert len(answer["ids"]) == 12 and answer["finish_reason"] == "length"
+CHECK
+
+# Not a document.
+: >empty.txt
+printf ' \n\t\r\n\302\240\n' >blank.txt
+printf '\377\376h\000i\000' >utf16.txt
+head -c 100 plain.txt >broken.txt
+printf '\200 and more' >>broken.txt
+refused 1 'empty.txt: the document is empty' summarize m.sluice empty.txt
+refused 1 'blank.txt: nothing but white space' summarize m.sluice blank.txt
+refused 1 'utf16.txt: not UTF-8 text: byte 0 is wrong' summarize m.sluice utf16.txt
+refused 1 'broken.txt: not UTF-8 text: byte 100 is wrong' summarize m.sluice broken.txt
+refused 1 'Is a directory' summarize m.sluice .
+refused 1 'nowhere' summarize m.sluice nowhere
+refused 1 'prompt is empty' run m.sluice -p '' --raw
+refused 1 'a folder, not a container; `sluice convert`' summarize "$demo" plain.txt
+
+# What is unusual, but text: line ends of Windows, a NUL, one enormous word.
+{ sed 's/$/\r/' plain.txt | head -c 400; printf 'a\000b'; head -c 600 /dev/zero | tr '\0' x; } >odd.txt
+ok summarize m.sluice odd.txt -n 2
+
+# An answer may be as long as the model has positions for; a text may not.
+ok run m.sluice -p hello -n 4294967295 --stop e --top-k 4294967295 --temperature 0.5
+for _ in $(seq 40); do cat "$demo/documents/01k-1.txt"; done >long.txt
+refused 1 'the model has 32768 positions' summarize m.sluice long.txt
+refused 1 'raise --ctx' summarize m.sluice plain.txt --ctx 16
+
+# Where the answer cannot go, or only a part of it.
+"$sluice" run m.sluice -p hello -n 2 >&- 2>err
+[ $? -eq 1 ] || fail "a closed standard output looks like success"
+if [ -c /dev/full ]; then
+    "$sluice" run m.sluice -p hello -n 2 >/dev/full 2>err
+    [ $? -eq 1 ] || fail "a full disk looks like success"
+    grep -q 'cannot write the answer' err || fail "a full disk: no message"
+fi
+"$sluice" run m.sluice -p hello -n 4 --trace trace 2>&- >out || fail "closed standard error"
+"$(dirname "$sluice")/offload_sim" trace --slots 4 >out 2>err || fail "a closed standard error spoils the trace"
+echo OK
