@@ -1,5 +1,6 @@
 #include "offload/container_write.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -83,7 +84,7 @@ static enum sluice_status start_over(struct container_writer *w, const uint8_t i
     enum sluice_status status;
     w->fresh = true;
     if (ftruncate(w->descriptor, 0) != 0)
-        return error_set(SLUICE_ERR_IO, "%s: cannot empty: %m", w->part_path);
+        return error_set(SLUICE_ERR_IO, "%s: cannot empty: %s", w->part_path, strerror(errno));
     TRY(container_part_reserve(w->descriptor, w->part_path, w->directory.header.file_bytes));
     TRY(container_journal_reset(&w->journal, identity));
 fail:

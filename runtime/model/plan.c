@@ -252,6 +252,13 @@ static enum sluice_status choose_slots(const struct sluice_engine *e, struct bud
     return fit >= least ? SLUICE_OK : budget_check_units(vram, "expert slots", slot_bytes, least, least, 1);
 }
 
+// In one pool: what --ram adds to it at most. More than all experts take is of no use.
+static uint64_t pooled_ram(const struct sluice_engine *e)
+{
+    uint64_t all = container_expert_count(e->container) * pager_slot_bytes(e->container);
+    return e->options.ram_bytes < all ? e->options.ram_bytes : all;
+}
+
 // In one pool: the slots that --ram adds to those of --vram.
 static void add_ram_slots(const struct sluice_engine *e, struct budget *vram, struct memory_plan *plan)
 {
@@ -276,8 +283,10 @@ static enum sluice_status plan_device(const struct sluice_engine *e, const struc
 {
     enum sluice_status status;
     struct budget vram;
-    char advice[160] = "";
-    budget_init(&vram, "VRAM", "--vram", device_limit(e, l, host_bytes));
+    char advice[192] = "";
+    bool left_by_ram = l->unified && e->options.ram_bytes && !e->options.vram_bytes;
+    size_t used = left_by_ram ? (size_t)snprintf(advice, sizeof advice, "choose a smaller --ram, or ") : 0;
+    budget_init(&vram, "VRAM", left_by_ram ? "what --ram leaves" : "--vram", device_limit(e, l, host_bytes));
     budget_add(&vram, "trunk", s->trunk);
     if (s->state)
         budget_add(&vram, "DeltaNet state", s->state * e->options.sessions);
@@ -286,9 +295,9 @@ static enum sluice_status plan_device(const struct sluice_engine *e, const struc
     budget_add(&vram, "activations", s->activations);
     if (budget_left_bytes(&vram) < slots_least(e) || budget_used_bytes(&vram) > vram.limit_bytes)
         advise(e, s, s->trunk, vram.limit_bytes,
-               l->shared && l->available_bytes != UINT64_MAX ? l->available_bytes : l->device_bytes, advice,
-               sizeof advice);
-    vram.remedy = *advice ? advice : NULL;
+               l->shared && l->available_bytes != UINT64_MAX ? l->available_bytes : l->device_bytes, advice + used,
+               sizeof advice - used);
+    vram.remedy = advice[used] ? advice : NULL;
     TRY(budget_check(&vram));
     if (e->config.moe_count) {
         TRY(choose_slots(e, &vram, &plan->pager.device_slots));
@@ -416,7 +425,7 @@ static enum sluice_status plan_passes(const struct sluice_engine *e, uint32_t pa
             TRY(choose_host_slots(e, &limits, &sizes, &plan->pager));
     }
     plan_host(e, &limits, &sizes, &plan->pager, &ram);
-    TRY(plan_device(e, &limits, &sizes, budget_used_bytes(&ram) + (limits.unified ? e->options.ram_bytes : 0), plan));
+    TRY(plan_device(e, &limits, &sizes, budget_used_bytes(&ram) + (limits.unified ? pooled_ram(e) : 0), plan));
     TRY(check_host(e, &limits, &ram, plan));
     report_items(&ram, &plan->report.host);
     plan->report.shared = limits.shared;

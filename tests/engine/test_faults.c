@@ -50,7 +50,7 @@ static struct running start(void)
     return start_hooked(&(struct engine_hooks){0});
 }
 
-static void stop(struct running *r)
+static void end(struct running *r)
 {
     sluice_session_destroy(r->session);
     sluice_close(r->engine);
@@ -117,7 +117,7 @@ static int setup(void **state)
     memcpy(expected[0], sluice_logits(r.session), sizeof expected[0]);
     require_ok(decode(&r));
     memcpy(expected[1], sluice_logits(r.session), sizeof expected[1]);
-    stop(&r);
+    end(&r);
     return 0;
 }
 
@@ -174,7 +174,7 @@ static void test_overwritten_experts_are_noticed(void **state)
         write_original();
     }
     require_works(&r);
-    stop(&r);
+    end(&r);
 }
 
 // If this fails, each token waits for checksums of experts that were found right before, or users who want every read
@@ -196,7 +196,7 @@ static void test_experts_are_verified_as_often_as_asked_for(void **state)
         assert_true(stats.expert_misses > 0);
         assert_int_equal(stats.checksums, always ? stats.expert_misses : 0);
         assert_true(always || stats.checksum_cpu_ns == 0);
-        stop(&r);
+        end(&r);
     }
     verify = SLUICE_VERIFY_ONCE;
 }
@@ -216,7 +216,7 @@ static void test_cut_file_is_noticed(void **state)
         write_original();
     }
     require_works(&r);
-    stop(&r);
+    end(&r);
 }
 
 // If this fails, an update of the model file changes what a running program computes.
@@ -233,7 +233,7 @@ static void test_replaced_file_goes_on_as_the_old_one(void **state)
     assert_int_equal(unlink(container), 0);
     require_works(&r);
     assert_int_equal(rename(aside, container), 0);
-    stop(&r);
+    end(&r);
 }
 
 // --- the drive ------------------------------------------------------------------------------------------------------
@@ -265,7 +265,7 @@ static void test_slow_drive(void **state)
     struct sluice_stats stats;
     sluice_stats(r.engine, &stats);
     assert_true(stats.reading_ns > faults.delay_ns);
-    stop(&r);
+    end(&r);
 }
 
 // --- giving up ------------------------------------------------------------------------------------------------------
@@ -287,7 +287,7 @@ static void test_given_up_in_mid_sweep(void **state)
         require_failed(&r, sluice_decode(r.engine, &r.session, ids, 1, &tap), SLUICE_ERR_CANCELLED);
         require_works(&r);
     }
-    stop(&r);
+    end(&r);
 }
 
 // --- memory ---------------------------------------------------------------------------------------------------------
@@ -315,7 +315,7 @@ static void test_every_buffer_of_open_can_fail(void **state)
             require_ok(sluice_session_create(r.engine, &r.session));
             if (opened++ == 0)
                 require_works(&r);
-            stop(&r);
+            end(&r);
         }
     }
     print_message("%u buffers failed\n", failures);
@@ -345,7 +345,7 @@ static void test_every_allocation_while_running_can_fail(void **state)
     print_message("%u allocations failed\n", failures);
     assert_true(failures > 0);
     require_works(&r);
-    stop(&r);
+    end(&r);
 }
 
 static int use_separate_places(void **state)

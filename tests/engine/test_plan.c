@@ -216,7 +216,7 @@ static void test_one_pool(void **state)
     tight.host_free_bytes = (plain.device.used_bytes + 3 * plain.expert_bytes + growth_bytes(&plain)) * 8 / 7 + 8;
     options.ram_bytes = 2 * plain.expert_bytes;
     assert_true(plan_unified(&options, &tight, &more));
-    assert_in_range(more.slots_device, 13, 14);
+    assert_true(more.slots_device >= 13 && more.slots_device <= 14);
     assert_true(more.device.used_bytes + growth_bytes(&more) <= tight.host_free_bytes);
 }
 

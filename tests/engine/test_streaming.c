@@ -113,7 +113,7 @@ static void test_a_prompt_reads_what_it_uses_once(void **state)
             assert_true(reads_again < count_used(&uses));
             stats = stats_of(&run);
             if (slots[i] == MOE_LAYERS * EXPERTS && stats.unified) // what was read in vain stays there
-                assert_in_range(stats.expert_misses, count_used(&uses), MOE_LAYERS * EXPERTS);
+                assert_true(stats.expert_misses >= count_used(&uses) && stats.expert_misses <= MOE_LAYERS * EXPERTS);
             else if (slots[i] == MOE_LAYERS * EXPERTS)
                 assert_int_equal(stats.expert_misses - stats.expert_reads_wasted, count_used(&uses));
             close_run(&run);

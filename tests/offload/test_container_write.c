@@ -260,7 +260,7 @@ static void a_full_disk_is_explained_and_resumed(void **state)
         assert_false(exists(path));
         assert_int_equal(run(&sample_options), SLUICE_OK);
         assert_finished();
-        assert_in_range(at, 1, 200);
+        assert_true(at >= 1 && at <= 200);
     }
 }
 
@@ -634,7 +634,7 @@ static void every_failed_allocation_is_an_error(void **state)
         unlink(journal_path);
         assert_finished();
         remove_all(NULL);
-        assert_in_range(index, 0, 30);
+        assert_true(index <= 30);
     }
 }
 
