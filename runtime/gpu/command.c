@@ -128,7 +128,7 @@ static enum sluice_status find_part(struct gpu_command *command, struct command_
     struct list_part content = {.bytes = command->list.bytes + part->begin, .size = part[1].begin - part->begin};
     *recording = part->known;
     if (part->known) {
-        replay_use(device, part->known);
+        replay_use(device, part->known, content);
         recording_use(device, part->known, tick);
         device->usage.replayed++;
         return SLUICE_OK;

@@ -50,6 +50,13 @@ struct gpu_memo {
 // `memo` must stay until the command is submitted or cancelled, and is for one device.
 bool gpu_again(struct gpu_command *command, struct gpu_memo *memo, uint64_t key);
 
+// The same for a part whose kernels with an array of buffers all bind the array `ranges[count]`, filled up with the
+// last one; they only read it, and nothing else in the part writes to it. It may hold other buffers each time, which
+// needs no recording where the driver can put them into descriptor sets that are recorded; elsewhere what is known is
+// known of these buffers only. What is recorded into the part is given the array as ever.
+bool gpu_again_array(struct gpu_command *command, struct gpu_memo *memo, uint64_t key, const struct gpu_range *ranges,
+                     unsigned count);
+
 // Time from here on is counted under `label` (a string literal) as well as under the kernels' names.
 void gpu_label(struct gpu_command *command, const char *label);
 

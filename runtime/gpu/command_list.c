@@ -60,6 +60,27 @@ const struct list_op *list_part_next(struct list_part part, size_t *at)
     return op;
 }
 
+const struct gpu_range *list_part_array(struct list_part part)
+{
+    size_t at = 0;
+    const struct list_op *op = list_part_next(part, &at);
+    return op && op->kind == LIST_ARRAY ? list_op_ranges(op) : NULL;
+}
+
+size_t list_part_array_end(struct list_part part)
+{
+    size_t at = 0;
+    const struct list_op *op = list_part_next(part, &at);
+    return op && op->kind == LIST_ARRAY ? at : 0;
+}
+
+bool list_parts_match(struct list_part a, struct list_part b)
+{
+    size_t begin = list_part_array_end(a);
+    return a.size == b.size && begin == list_part_array_end(b) &&
+           memcmp(a.bytes + begin, b.bytes + begin, a.size - begin) == 0;
+}
+
 bool list_part_names(struct list_part part, const struct gpu_buffer *buffer)
 {
     size_t at = 0;

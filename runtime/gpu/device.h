@@ -18,6 +18,7 @@ struct gpu_device_options {
     const char *name; // part of the device's name (case-insensitive) or its index as a number; NULL: the best one
     uint64_t max_buffer_bytes; // tests: pretend that one buffer or binding may not be larger; 0: the driver's limits
     bool no_import;            // tests: behave as if host memory could not be imported
+    bool no_array_updates;     // tests: behave as if arrays of buffers stayed as they were recorded
     bool timestamps;           // measure GPU time per label
     // Where compiled kernels are kept for the next run, made when needed; NULL: nowhere. A damaged or impossible cache
     // is no error. Must outlive gpu_device_create only.
@@ -40,6 +41,7 @@ struct gpu_caps {
     bool is_software;            // a CPU implementation such as llvmpipe
     bool integrated;             // shares memory with the host
     bool has_int64;              // shaders may use 64-bit integers
+    bool updates_arrays;         // gpu_again_array knows what it knows with other buffers, too
     bool can_import;             // anonymous host memory can be imported (VK_EXT_external_memory_host)
     bool can_bind_imports;       // and kernels may use it
     uint64_t import_alignment;   // bytes; of address and size

@@ -21,6 +21,7 @@ static const struct feature {
     FEATURE(core.features.shaderStorageBufferArrayDynamicIndexing, true), // experts in several slabs, one dispatch
     FEATURE(dot.shaderIntegerDotProduct, true),                           // 8-bit activations against quantised weights
     FEATURE(core.features.shaderInt64, false),                            // the same on software drivers
+    FEATURE(v12.descriptorBindingStorageBufferUpdateAfterBind, false),    // other slabs in what is recorded
     FEATURE(v12.shaderFloat16, false),                                    // these six for matrix cores
     FEATURE(v12.vulkanMemoryModel, false),
     FEATURE(v12.vulkanMemoryModelDeviceScope, false), // of any atomic, once the memory model is on
@@ -98,6 +99,9 @@ static void query_features(VkPhysicalDevice physical, struct device_support *sup
             add_missing(support, strrchr(features[i].name, '.') + 1);
     }
     support->features.v12.vulkanMemoryModel &= support->features.v12.vulkanMemoryModelDeviceScope;
+    // A GPU's bindings are large enough for an array to hold all slabs, and some read such buffers more slowly.
+    if (support->properties.deviceType != VK_PHYSICAL_DEVICE_TYPE_CPU)
+        support->features.v12.descriptorBindingStorageBufferUpdateAfterBind = VK_FALSE;
 }
 
 static void check_limits(struct device_support *support)
@@ -260,6 +264,8 @@ void device_caps_fill(struct gpu_caps *caps, VkInstance instance, VkPhysicalDevi
     caps->is_software = p.core.properties.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU;
     caps->integrated = p.core.properties.deviceType == VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU || caps->is_software;
     caps->has_int64 = support->features.core.features.shaderInt64;
+    caps->updates_arrays =
+        support->features.v12.descriptorBindingStorageBufferUpdateAfterBind && !options->no_array_updates;
     caps->can_import =
         support->extensions[EXTENSION_EXTERNAL_MEMORY_HOST] && !options->no_import && import_works(physical, 0);
     caps->can_bind_imports = caps->can_import && import_works(physical, VK_BUFFER_USAGE_STORAGE_BUFFER_BIT);

@@ -213,6 +213,7 @@ struct command_part {
     struct recording *known;   // it is submitted, and nothing is in the list; else NULL
     struct gpu_memo *memo;     // that learns which recording it becomes; NULL: none
     struct recording *audited; // what the memo says that it is; NULL: it says nothing
+    bool has_array;            // its list begins with LIST_ARRAY, also if the rest is known
 };
 
 struct gpu_command {
@@ -288,15 +289,17 @@ void recordings_finish(struct gpu_device *device);
 // is worth keeping, and there is room.
 struct recording *replay_find(struct gpu_device *device, struct list_part part, bool *keep);
 
-// The recording that the memo knows for the key, if it is kept still and in no pending submission. Else NULL.
-struct recording *replay_recall(const struct gpu_device *device, const struct gpu_memo *memo, uint64_t key);
+// The recording that the memo knows for the key, if it is kept still, in no pending submission, and its array (NULL:
+// it has none) is this one or can be made it. Else NULL.
+struct recording *replay_recall(const struct gpu_device *device, const struct gpu_memo *memo, uint64_t key,
+                                const struct gpu_range *array);
 
 // The part was recorded as `recording`, which the memo knows from now on if it is kept.
 void replay_remember(struct gpu_memo *memo, const struct command_part *part, struct list_part content,
                      struct recording *recording);
 
-// The kept recording is submitted now.
-void replay_use(struct gpu_device *device, struct recording *recording);
+// The kept recording is submitted now, with the part's array if it has one.
+void replay_use(struct gpu_device *device, struct recording *recording, struct list_part part);
 
 // To keep a recording: prepare, then hold the set of each dispatch, then keep; or release, which undoes the former two.
 bool replay_prepare(struct recording *recording, struct list_part part); // false: no memory for it
@@ -316,6 +319,13 @@ void replay_finish(struct gpu_device *device);
 // device's set layout of so many buffers exists. Errors: SLUICE_ERR_MEMORY, SLUICE_ERR_DEVICE_MEMORY.
 enum sluice_status set_cache_get(struct gpu_device *device, const struct gpu_range *ranges, unsigned buffers,
                                  uint64_t tick, struct cached_set **set);
+
+// The same for the caller alone, who must hold it: the first SHADER_ARRAY_BUFFERS of its ranges, an array, can be
+// changed whenever no submission that binds it is pending, also after it was recorded.
+enum sluice_status set_cache_get_own(struct gpu_device *device, const struct gpu_range *ranges, unsigned buffers,
+                                     uint64_t tick, struct cached_set **set);
+// Other buffers for the set's array, if it is such a one; else nothing.
+void set_cache_put_array(struct gpu_device *device, struct cached_set *set, const struct gpu_range *array);
 
 VkDescriptorSet set_cache_handle(const struct cached_set *set);
 

@@ -18,8 +18,18 @@ static enum sluice_status set_layout_get(struct gpu_device *device, const struct
                                                      .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
                                                      .descriptorCount = i == 0 ? module->array_count : 1,
                                                      .stageFlags = VK_SHADER_STAGE_COMPUTE_BIT};
+    bool updates = module->array_count > 1 && device->caps.updates_arrays;
+    const VkDescriptorBindingFlags flags[SHADER_BINDINGS_MAX] = {VK_DESCRIPTOR_BINDING_UPDATE_AFTER_BIND_BIT};
+    VkDescriptorSetLayoutBindingFlagsCreateInfo binding_flags = {
+        .sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_BINDING_FLAGS_CREATE_INFO,
+        .bindingCount = count,
+        .pBindingFlags = flags};
     VkDescriptorSetLayoutCreateInfo info = {
-        .sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO, .bindingCount = count, .pBindings = bindings};
+        .sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO,
+        .pNext = updates ? &binding_flags : NULL,
+        .flags = updates ? VK_DESCRIPTOR_SET_LAYOUT_CREATE_UPDATE_AFTER_BIND_POOL_BIT : 0,
+        .bindingCount = count,
+        .pBindings = bindings};
     if (!*known) {
         VkResult result = vkCreateDescriptorSetLayout(device->handle, &info, NULL, known);
         if (result < 0)

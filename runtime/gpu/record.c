@@ -1,5 +1,7 @@
 // What can be recorded into a command: checked here and kept as data. recording.c makes a command buffer of it, or
 // replay.c finds one that does the same.
+#include <string.h>
+
 #include "runtime/gpu/gpu_internal.h"
 
 static bool is_recording(const struct gpu_command *command)
@@ -41,16 +43,23 @@ void gpu_dispatch(struct gpu_command *command, const struct gpu_kernel *kernel, 
     const struct shader_module *module = kernel->module;
     const struct gpu_caps *caps = &command->device->caps;
     CHECK(count == module->binding_count + module->array_count - 1 && push_bytes == module->push_bytes);
+    const struct command_part *part = &command->parts[command->part_count - 1];
+    unsigned left_out = 0;
+    if (part->has_array && module->array_count > 1) {
+        struct list_part list = {command->list.bytes + part->begin, command->list.size - part->begin};
+        left_out = SHADER_ARRAY_BUFFERS;
+        CHECK(memcmp(ranges, list_part_array(list), left_out * sizeof *ranges) == 0);
+    }
     CHECK(groups_x <= caps->max_groups_x && groups_y <= caps->max_groups_y && groups_z <= caps->max_groups_z);
     for (unsigned i = 0; i < count; i++)
         check_binding(command, ranges[i]);
     add(command,
         &(struct list_op){.object = kernel,
                           .kind = LIST_DISPATCH,
-                          .range_count = count,
+                          .range_count = count - left_out,
                           .push_bytes = (uint32_t)push_bytes,
                           .groups = {groups_x, groups_y, groups_z}},
-        ranges, push);
+        ranges + left_out, push);
 }
 
 void gpu_copy(struct gpu_command *command, struct gpu_range from, struct gpu_range to)
@@ -86,14 +95,25 @@ void gpu_part(struct gpu_command *command)
     command->parts[command->part_count++] = (struct command_part){.begin = command->list.size};
 }
 
-bool gpu_again(struct gpu_command *command, struct gpu_memo *memo, uint64_t key)
+static void add_array(struct gpu_command *command, struct command_part *part, const struct gpu_range *array)
+{
+    for (unsigned i = 0; i < SHADER_ARRAY_BUFFERS; i++)
+        check_binding(command, array[i]);
+    part->has_array = true;
+    add(command, &(struct list_op){.kind = LIST_ARRAY, .range_count = SHADER_ARRAY_BUFFERS}, array, NULL);
+}
+
+// array[SHADER_ARRAY_BUFFERS], or NULL.
+static bool begin_again(struct gpu_command *command, struct gpu_memo *memo, uint64_t key, const struct gpu_range *array)
 {
     struct replay *replay = &command->device->replay;
     gpu_part(command);
     if (command->timed || !is_recording(command) || command->part_count >= COMMAND_PARTS_MAX - 1)
         return false;
     struct command_part *part = &command->parts[command->part_count - 1];
-    struct recording *known = replay_recall(command->device, memo, key);
+    if (array)
+        add_array(command, part, array);
+    struct recording *known = replay_recall(command->device, memo, key, array);
     part->memo = memo;
     if (!known || ++replay->recalled % REPLAY_AUDIT == 0) {
         memo->key = key;
@@ -104,4 +124,19 @@ bool gpu_again(struct gpu_command *command, struct gpu_memo *memo, uint64_t key)
     known->tick = UINT64_MAX;
     gpu_part(command);
     return true;
+}
+
+bool gpu_again(struct gpu_command *command, struct gpu_memo *memo, uint64_t key)
+{
+    return begin_again(command, memo, key, NULL);
+}
+
+bool gpu_again_array(struct gpu_command *command, struct gpu_memo *memo, uint64_t key, const struct gpu_range *ranges,
+                     unsigned count)
+{
+    struct gpu_range array[SHADER_ARRAY_BUFFERS];
+    CHECK(count > 0 && count <= SHADER_ARRAY_BUFFERS);
+    for (unsigned i = 0; i < SHADER_ARRAY_BUFFERS; i++)
+        array[i] = ranges[i < count ? i : count - 1];
+    return begin_again(command, memo, key, array);
 }

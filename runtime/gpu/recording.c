@@ -1,5 +1,7 @@
 // Command buffers. One is made of a part of a command's list, with the barriers that its operations need, and is either
 // used once or kept (replay.c) and submitted again.
+#include <string.h>
+
 #include "runtime/base/mem.h"
 #include "runtime/gpu/gpu_internal.h"
 
@@ -89,8 +91,9 @@ struct encoder {
     struct recording *recording;
     VkPipeline bound; // by the last dispatch
     const char *label;
-    uint64_t tick; // of the submission
-    bool keep;     // it will be submitted again
+    const struct gpu_range *array; // of the part, or NULL
+    uint64_t tick;                 // of the submission
+    bool keep;                     // it will be submitted again
 };
 
 static void barrier(struct encoder *e)
@@ -125,12 +128,13 @@ static void order(struct encoder *e, const struct hazard_access *accesses, unsig
         barrier(e);
 }
 
+// `own`: the array among the ranges may become another one.
 static enum sluice_status bind(struct encoder *e, const struct gpu_kernel *kernel, const struct gpu_range *ranges,
-                               unsigned count)
+                               unsigned count, bool own)
 {
     struct cached_set *set;
     VkCommandBuffer to = e->recording->handle;
-    enum sluice_status status = set_cache_get(e->device, ranges, count, e->tick, &set);
+    enum sluice_status status = (own ? set_cache_get_own : set_cache_get)(e->device, ranges, count, e->tick, &set);
     if (status < 0)
         return status;
     if (e->keep)
@@ -146,16 +150,23 @@ static enum sluice_status bind(struct encoder *e, const struct gpu_kernel *kerne
 static enum sluice_status encode_dispatch(struct encoder *e, const struct list_op *op)
 {
     const struct gpu_kernel *kernel = op->object;
-    const struct gpu_range *ranges = list_op_ranges(op);
     const struct shader_module *module = kernel->module;
     unsigned more = module->array_count - 1; // ranges of binding 0 beside the first
+    bool from_array = op->range_count < module->binding_count;
+    unsigned count = 0, first = from_array ? SHADER_ARRAY_BUFFERS : 0; // of the ranges, those that need no barriers
+    struct gpu_range ranges[SHADER_BUFFERS_MAX];
     struct hazard_access accesses[SHADER_BUFFERS_MAX];
-    for (unsigned i = 0; i < op->range_count; i++)
-        accesses[i] = access_of(ranges[i], module->written_mask >> (i > more ? i - more : 0) & 1);
-    enum sluice_status status = bind(e, kernel, ranges, op->range_count);
+    CHECK(!from_array || !(module->written_mask & 1));
+    if (from_array)
+        memcpy(ranges, e->array, SHADER_ARRAY_BUFFERS * sizeof *ranges);
+    memcpy(ranges + first, list_op_ranges(op), op->range_count * sizeof *ranges);
+    for (unsigned i = first; i < first + op->range_count; i++)
+        accesses[count++] = access_of(ranges[i], module->written_mask >> (i > more ? i - more : 0) & 1);
+    enum sluice_status status =
+        bind(e, kernel, ranges, first + op->range_count, from_array && e->keep && e->device->caps.updates_arrays);
     if (status < 0)
         return status;
-    order(e, accesses, op->range_count);
+    order(e, accesses, count);
     VkCommandBuffer to = e->recording->handle;
     if (op->push_bytes)
         vkCmdPushConstants(to, kernel->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, op->push_bytes, list_op_push(op));
@@ -201,6 +212,9 @@ static enum sluice_status encode(struct encoder *e, struct list_part part)
             break;
         case LIST_LABEL:
             e->label = op->object;
+            break;
+        case LIST_ARRAY:
+            e->array = ranges;
             break;
         case LIST_TO_HOST:
             barrier_to_host(e);

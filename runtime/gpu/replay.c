@@ -44,9 +44,21 @@ static void use(struct replay *replay, struct recording *recording)
 
 // --- keeping --------------------------------------------------------------------------------------------------------
 
-static uint64_t hash_of(const uint8_t *bytes, size_t size)
+// Whether the part's array is no part of its content, since others can be put in its place.
+static bool array_varies(const struct gpu_device *device, struct list_part part)
 {
-    return XXH3_64bits(bytes, size);
+    return device->caps.updates_arrays && list_part_array(part);
+}
+
+static uint64_t hash_of(const struct gpu_device *device, struct list_part part)
+{
+    size_t begin = array_varies(device, part) ? list_part_array_end(part) : 0;
+    return XXH3_64bits(part.bytes + begin, part.size - begin);
+}
+
+static struct list_part content_of(const struct recording *recording)
+{
+    return (struct list_part){recording->content, recording->content_bytes};
 }
 
 bool replay_prepare(struct recording *recording, struct list_part part)
@@ -80,7 +92,7 @@ void replay_hold(struct gpu_device *device, struct recording *recording, struct 
 void replay_keep(struct gpu_device *device, struct recording *recording)
 {
     struct replay *replay = &device->replay;
-    recording->hash = hash_of(recording->content, recording->content_bytes);
+    recording->hash = hash_of(device, content_of(recording));
     recording->serial = ++replay->serials;
     struct recording **bucket = bucket_of(replay, recording->hash);
     recording->bucket_next = *bucket;
@@ -148,8 +160,10 @@ static bool make_room(struct gpu_device *device, size_t bytes)
 
 static bool fits(const struct gpu_device *device, const struct recording *recording, struct list_part part)
 {
-    return recording->content_bytes == part.size && recording->tick <= device->tick_done &&
-           memcmp(recording->content, part.bytes, part.size) == 0;
+    if (recording->content_bytes != part.size || recording->tick > device->tick_done)
+        return false;
+    return array_varies(device, part) ? list_parts_match(content_of(recording), part)
+                                      : memcmp(recording->content, part.bytes, part.size) == 0;
 }
 
 struct recording *replay_find(struct gpu_device *device, struct list_part part, bool *keep)
@@ -157,19 +171,32 @@ struct recording *replay_find(struct gpu_device *device, struct list_part part, 
     struct replay *replay = &device->replay;
     struct recording *found = replay->last ? replay->last->follower : NULL;
     if (!found || !fits(device, found, part)) {
-        uint64_t hash = hash_of(part.bytes, part.size);
+        uint64_t hash = hash_of(device, part);
         for (found = *bucket_of(replay, hash); found; found = found->bucket_next)
             if (found->hash == hash && fits(device, found, part))
                 break;
         *keep = !found && was_seen(replay, hash) && make_room(device, part.size);
     }
     if (found)
-        replay_use(device, found);
+        replay_use(device, found, part);
     return found;
 }
 
-void replay_use(struct gpu_device *device, struct recording *recording)
+// The part's array in place of the one that the recording was submitted with last.
+static void put_array(struct gpu_device *device, struct recording *recording, struct list_part part)
 {
+    const struct gpu_range *array = list_part_array(part), *old = list_part_array(content_of(recording));
+    size_t bytes = SHADER_ARRAY_BUFFERS * sizeof *array;
+    if (!array || memcmp(array, old, bytes) == 0)
+        return;
+    for (unsigned i = 0; i < recording->set_count; i++)
+        set_cache_put_array(device, recording->sets[i], array);
+    memcpy(recording->content + ((const uint8_t *)old - recording->content), array, bytes);
+}
+
+void replay_use(struct gpu_device *device, struct recording *recording, struct list_part part)
+{
+    put_array(device, recording, part);
     use(&device->replay, recording);
     take_out(&device->replay, recording);
     put_newest(&device->replay, recording);
@@ -177,31 +204,35 @@ void replay_use(struct gpu_device *device, struct recording *recording)
 
 // --- memos ----------------------------------------------------------------------------------------------------------
 
-struct recording *replay_recall(const struct gpu_device *device, const struct gpu_memo *memo, uint64_t key)
+struct recording *replay_recall(const struct gpu_device *device, const struct gpu_memo *memo, uint64_t key,
+                                const struct gpu_range *array)
 {
     struct recording *recording = memo->recording;
     bool is_it = recording && recording->serial == memo->serial && memo->key == key;
-    return is_it && recording->tick <= device->tick_done ? recording : NULL;
+    if (!is_it || recording->tick > device->tick_done)
+        return NULL;
+    const struct gpu_range *old = list_part_array(content_of(recording));
+    if (!array || device->caps.updates_arrays)
+        return recording;
+    return memcmp(array, old, SHADER_ARRAY_BUFFERS * sizeof *array) == 0 ? recording : NULL;
 }
 
-// Bytes of the content but for the end, which depends on what follows in the command.
-static size_t body_bytes(struct list_part content)
+// The content but for its end, which depends on what follows in the command.
+static struct list_part body_of(struct list_part content)
 {
     size_t at = 0;
     bool to_host = false;
     for (const struct list_op *op = list_part_next(content, &at); op; op = list_part_next(content, &at))
         to_host = op->kind == LIST_TO_HOST;
-    return content.size - (to_host ? sizeof(struct list_op) : 0);
+    return (struct list_part){content.bytes, content.size - (to_host ? sizeof(struct list_op) : 0)};
 }
 
 void replay_remember(struct gpu_memo *memo, const struct command_part *part, struct list_part content,
                      struct recording *recording)
 {
     const struct recording *audited = part->audited;
-    if (audited && audited->content_bytes > 0) {
-        size_t bytes = body_bytes((struct list_part){audited->content, audited->content_bytes});
-        CHECK(bytes == body_bytes(content) && memcmp(audited->content, content.bytes, bytes) == 0);
-    }
+    if (audited && audited->content_bytes > 0)
+        CHECK(list_parts_match(body_of(content_of(audited)), body_of(content)));
     memo->recording = recording->serial ? recording : NULL;
     memo->serial = recording->serial;
 }
@@ -212,7 +243,7 @@ void replay_forget(struct gpu_device *device, const struct gpu_buffer *buffer)
 {
     for (struct recording *recording = device->replay.oldest, *newer; recording; recording = newer) {
         newer = recording->newer;
-        if (!list_part_names((struct list_part){recording->content, recording->content_bytes}, buffer))
+        if (!list_part_names(content_of(recording), buffer))
             continue;
         CHECK(tick_is_past(device, recording->tick)); // the buffer's owner has waited
         drop(device, recording);

@@ -81,6 +81,12 @@ static void take_name(struct set_cache *cache, struct cached_set *set)
     set->is_named = false;
 }
 
+// Whether binding 0 of sets of so many buffers is an array: see gpu_device.set_layouts.
+static bool has_array(unsigned buffers)
+{
+    return buffers > SHADER_BINDINGS_MAX;
+}
+
 // --- pools ----------------------------------------------------------------------------------------------------------
 
 static void pool_finish(struct gpu_device *device, struct set_pool *pool)
@@ -97,7 +103,9 @@ static enum sluice_status pool_init(struct gpu_device *device, unsigned buffers,
     if (!pool->sets || !pool->ranges)
         return SLUICE_ERR_MEMORY;
     VkDescriptorPoolSize size = {.type = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, .descriptorCount = SETS_PER_POOL * buffers};
+    bool updates = has_array(buffers) && device->caps.updates_arrays;
     VkDescriptorPoolCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO,
+                                       .flags = updates ? VK_DESCRIPTOR_POOL_CREATE_UPDATE_AFTER_BIND_BIT : 0,
                                        .maxSets = SETS_PER_POOL,
                                        .poolSizeCount = 1,
                                        .pPoolSizes = &size};
@@ -157,16 +165,18 @@ static struct cached_set *find(struct set_cache *cache, const struct gpu_range *
     return NULL;
 }
 
+static VkDescriptorBufferInfo buffer_info(const struct gpu_range *range)
+{
+    return (VkDescriptorBufferInfo){.buffer = range->buffer->handle, .offset = range->offset, .range = range->bytes};
+}
+
 static void fill(struct gpu_device *device, struct cached_set *set, const struct gpu_range *ranges, unsigned buffers)
 {
     VkDescriptorBufferInfo infos[SHADER_BUFFERS_MAX];
     VkWriteDescriptorSet writes[SHADER_BINDINGS_MAX];
-    // Those of binding 0 beside the first: see gpu_device.set_layouts.
-    unsigned more = buffers > SHADER_BINDINGS_MAX ? SHADER_ARRAY_BUFFERS - 1 : 0;
-    for (unsigned i = 0; i < buffers; i++) {
-        infos[i] = (VkDescriptorBufferInfo){
-            .buffer = ranges[i].buffer->handle, .offset = ranges[i].offset, .range = ranges[i].bytes};
-    }
+    unsigned more = has_array(buffers) ? SHADER_ARRAY_BUFFERS - 1 : 0; // of binding 0 beside the first
+    for (unsigned i = 0; i < buffers; i++)
+        infos[i] = buffer_info(&ranges[i]);
     for (unsigned i = 0; i < buffers - more; i++)
         writes[i] = (VkWriteDescriptorSet){.sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET,
                                            .dstSet = set->handle,
@@ -183,8 +193,8 @@ static void fill(struct gpu_device *device, struct cached_set *set, const struct
 // new one.
 static bool is_full(const struct set_cache *cache, unsigned buffers)
 {
-    bool has_array = buffers > SHADER_BINDINGS_MAX;
-    return cache->count >= SET_CACHE_SETS_MAX || (has_array && cache->shelves[buffers].count >= SET_CACHE_ARRAYS_MAX);
+    return cache->count >= SET_CACHE_SETS_MAX ||
+           (has_array(buffers) && cache->shelves[buffers].count >= SET_CACHE_ARRAYS_MAX);
 }
 
 // A set to fill: one whose buffers are gone, else a new one, else the one that was not used for longest. If that is in
@@ -227,6 +237,34 @@ enum sluice_status set_cache_get(struct gpu_device *device, const struct gpu_ran
     return SLUICE_OK;
 }
 
+enum sluice_status set_cache_get_own(struct gpu_device *device, const struct gpu_range *ranges, unsigned buffers,
+                                     uint64_t tick, struct cached_set **out)
+{
+    enum sluice_status status = take_set(device, buffers, out);
+    if (status < 0)
+        return status;
+    fill(device, *out, ranges, buffers);
+    (*out)->last_use = tick;
+    shelf_put_newest(&device->sets.shelves[buffers], *out);
+    return SLUICE_OK;
+}
+
+void set_cache_put_array(struct gpu_device *device, struct cached_set *set, const struct gpu_range *array)
+{
+    if (!has_array(set->buffers) || set->is_named)
+        return;
+    VkDescriptorBufferInfo infos[SHADER_ARRAY_BUFFERS];
+    for (unsigned i = 0; i < SHADER_ARRAY_BUFFERS; i++)
+        infos[i] = buffer_info(&array[i]);
+    VkWriteDescriptorSet write = {.sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET,
+                                  .dstSet = set->handle,
+                                  .descriptorCount = SHADER_ARRAY_BUFFERS,
+                                  .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
+                                  .pBufferInfo = infos};
+    vkUpdateDescriptorSets(device->handle, 1, &write, 0, NULL);
+    memcpy(set->ranges, array, sizeof(struct gpu_range[SHADER_ARRAY_BUFFERS]));
+}
+
 VkDescriptorSet set_cache_handle(const struct cached_set *set)
 {
     return set->handle;
@@ -242,8 +280,12 @@ void set_cache_release(struct gpu_device *device, struct cached_set *set, uint64
 {
     CHECK(set->holds > 0);
     set->last_use = set->last_use > tick ? set->last_use : tick;
-    if (--set->holds == 0)
+    if (--set->holds > 0)
+        return;
+    if (set->is_named)
         shelf_put_newest(&device->sets.shelves[set->buffers], set);
+    else
+        shelf_put_oldest(&device->sets.shelves[set->buffers], set);
 }
 
 // --- buffers that go ------------------------------------------------------------------------------------------------

@@ -70,6 +70,8 @@ struct sluice_engine {
     struct prompt_tail *keep;            // of the sweep under way, owned
     struct pass_block *pass_blocks;      // [block_count]: of the pass under way, owned
     struct gpu_memo *memos;              // [layers][MEMO_PART_COUNT], owned
+    uint32_t *expert_shapes;             // [layers] the first layer whose experts have the same shape; moe.c's, owned
+    struct gpu_memo *expert_memos;       // by shape, moe.c's, owned
 
     struct {
         char *name, *text;

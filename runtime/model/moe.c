@@ -19,6 +19,7 @@
 #include "runtime/model/engine_internal.h"
 
 enum { GROUP_MAX = 64, WAVE_EXPERTS = 16, RANGE_ALIGN = 256, ROUTING_SEED = 1 };
+enum { EXPERT_MEMOS = 32 }; // of a shape of experts: by how many there are, and whether they are a layer's first group
 
 _Static_assert((int)GROUP_MAX >= (int)MOE_SLABS_MAX, "all slabs can be used ones where one operation takes them");
 _Static_assert((int)PROMPT_TAIL_EXPERTS_MAX == (int)MODEL_EXPERTS_MAX, "every model's experts can be ranked");
@@ -38,8 +39,42 @@ struct group {
     uint32_t count;
 };
 
+static bool same_shape(const struct moe_slab *a, const struct moe_slab *b)
+{
+    return a->slot_bytes == b->slot_bytes && a->down_offset == b->down_offset && a->gate_up_type == b->gate_up_type &&
+           a->down_type == b->down_type && a->hidden == b->hidden && a->inter == b->inter;
+}
+
+// Gives layers whose experts have the same shape the same number, that of the first.
+static enum sluice_status compare_shapes(struct sluice_engine *e)
+{
+    uint32_t layers = e->config.layer_count;
+    e->expert_shapes = mem_alloc(layers, sizeof *e->expert_shapes);
+    e->expert_memos = mem_alloc(layers, EXPERT_MEMOS * sizeof *e->expert_memos);
+    if (!e->expert_shapes || !e->expert_memos)
+        return SLUICE_ERR_MEMORY;
+    for (uint32_t layer = 0; layer < layers; layer++) {
+        if (!e->config.layers[layer].moe)
+            continue;
+        struct moe_slab slab = pager_slab(e->pager, layer, 0);
+        uint32_t *shape = &e->expert_shapes[layer];
+        for (*shape = 0; *shape < layer; ++*shape) {
+            struct moe_slab other;
+            if (!e->config.layers[*shape].moe)
+                continue;
+            other = pager_slab(e->pager, *shape, 0);
+            if (same_shape(&slab, &other))
+                break;
+        }
+    }
+    return SLUICE_OK;
+}
+
 enum sluice_status moe_create(struct sluice_engine *e)
 {
+    enum sluice_status status = compare_shapes(e);
+    if (status < 0)
+        return status;
     const struct model_config *c = &e->config;
     e->routings = mem_alloc(e->scratch.block_count, sizeof *e->routings);
     e->expert_lists = mem_alloc(c->experts + 1, sizeof *e->expert_lists);
@@ -77,11 +112,15 @@ void moe_finish(struct sluice_engine *e)
     mem_free(e->routings);
     mem_free(e->expert_lists);
     mem_free(e->keep);
+    mem_free(e->expert_shapes);
+    mem_free(e->expert_memos);
     routing_model_destroy(e->routing_model);
     e->routings = NULL;
     e->expert_lists = NULL;
     e->routing_model = NULL;
     e->keep = NULL;
+    e->expert_shapes = NULL;
+    e->expert_memos = NULL;
 }
 
 static void *map_range(struct gpu_range range)
@@ -304,32 +343,58 @@ static void describe_slabs(const struct group *g, const struct used_slabs *used,
         slabs[i] = pager_slab(g->pass->engine->pager, g->layer, used->numbers[set->first + i]);
 }
 
-// Records the span's rows: results in scratch.y, rows counted from row0.
-static void record_span(struct group *g, struct list_room *room, uint32_t block, const struct row_span *span,
-                        uint32_t row0, uint32_t row_count)
+// Whether the kernels of a decode's group are known from an earlier group of as many experts, perhaps another layer's.
+// What their lists say and which slabs they use may be different then. Only for tiles of one row each: how many there
+// are is all that varies.
+static bool experts_again(const struct group *g, struct gpu_range row_token, uint32_t row_count,
+                          const struct used_slabs *used, const struct slab_set *set)
 {
     struct sluice_engine *e = g->pass->engine;
-    const struct routing *r = &e->routings[block];
-    struct gpu_range row_token;
-    uint32_t *tokens = take_list(room, row_count * 4ull, &row_token);
-    memcpy(tokens, &r->row_token[row0], row_count * 4ull);
+    struct gpu_range slabs[MOE_SLABS_MAX];
+    uint32_t tiles = set->tiles.counts[0], first = row_token.offset == e->scratch.lists.offset;
+    for (uint32_t rows = 2; rows <= MOE_TILE_ROWS; rows++)
+        if (set->tiles.counts[rows - 1])
+            return false;
+    for (uint32_t i = 0; i < set->count; i++)
+        slabs[i] = pager_slab_range(e->pager, used->numbers[set->first + i]);
+    uint64_t key = (row_token.offset << 16 | row_count) << 16 | tiles; // the list of tiles follows that of rows
+    struct gpu_memo *memos = &e->expert_memos[(size_t)e->expert_shapes[g->layer] * EXPERT_MEMOS];
+    return gpu_again_array(g->cmd, &memos[(2 * tiles + first) % EXPERT_MEMOS], key, slabs, set->count);
+}
+
+static void record_kernels(struct group *g, uint32_t block, struct gpu_range row_token, uint32_t row_count,
+                           const struct used_slabs *used, const struct slab_set *sets, uint32_t set_count)
+{
+    struct sluice_engine *e = g->pass->engine;
     struct activations act = activations_rows(&e->scratch.act, row_count), x = e->scratch.blocks[block].x;
-    struct slab_set sets[GROUP_MAX]; // at most one per place
     struct moe_slab slabs[MOE_SLABS_MAX];
-    struct used_slabs used;
-    find_slabs(g, span, &used);
-    uint32_t set_count = list_tiles(g, r, room, span, row0, &used, sets);
     bool rounded = false;
     for (uint32_t i = 0; i < set_count; i++) {
-        describe_slabs(g, &used, &sets[i], slabs);
+        describe_slabs(g, used, &sets[i], slabs);
         rounded = op_moe_gate_up(e->ops, g->cmd, slabs, sets[i].count, &sets[i].tiles, row_token, &x, &act);
     }
     if (!rounded)
         op_quantize_q8(e->ops, g->cmd, &act);
     for (uint32_t i = 0; i < set_count; i++) {
-        describe_slabs(g, &used, &sets[i], slabs);
+        describe_slabs(g, used, &sets[i], slabs);
         op_moe_down(e->ops, g->cmd, slabs, sets[i].count, &sets[i].tiles, &act, e->scratch.y);
     }
+}
+
+// Records the span's rows: results in scratch.y, rows counted from row0.
+static void record_span(struct group *g, struct list_room *room, uint32_t block, const struct row_span *span,
+                        uint32_t row0, uint32_t row_count)
+{
+    const struct routing *r = &g->pass->engine->routings[block];
+    struct gpu_range row_token;
+    uint32_t *tokens = take_list(room, row_count * 4ull, &row_token);
+    memcpy(tokens, &r->row_token[row0], row_count * 4ull);
+    struct slab_set sets[GROUP_MAX]; // at most one per place
+    struct used_slabs used;
+    find_slabs(g, span, &used);
+    uint32_t set_count = list_tiles(g, r, room, span, row0, &used, sets);
+    if (g->pass->is_prefill || set_count != 1 || !experts_again(g, row_token, row_count, &used, sets))
+        record_kernels(g, block, row_token, row_count, &used, sets, set_count);
 }
 
 static void combine(struct group *g, uint32_t block, uint32_t row0, uint32_t row_count)

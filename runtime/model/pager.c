@@ -113,12 +113,18 @@ void pager_destroy(struct pager *pager)
 
 // --- what others need -----------------------------------------------------------------------------------------------
 
+struct gpu_range pager_slab_range(const struct pager *pager, uint32_t slab)
+{
+    CHECK(slab < pager->slab_count);
+    return gpu_range_all(pager->slabs[slab]);
+}
+
 struct moe_slab pager_slab(const struct pager *pager, uint32_t layer, uint32_t slab)
 {
     const struct container_expert_layer *shape = container_expert_layer(pager->container, layer);
-    CHECK(shape && slab < pager->slab_count);
+    CHECK(shape);
     return (struct moe_slab){
-        .range = gpu_range_make(pager->slabs[slab], 0, gpu_buffer_bytes(pager->slabs[slab])),
+        .range = pager_slab_range(pager, slab),
         .slot_bytes = (uint32_t)pager->slot_bytes,
         .down_offset = (uint32_t)shape->down_offset,
         .gate_up_type = (enum quant_type)shape->gate_up_type_id,

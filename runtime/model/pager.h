@@ -115,6 +115,7 @@ void pager_settle(struct pager *pager);
 
 // What the kernels need to know about a slab that holds experts of `layer`.
 struct moe_slab pager_slab(const struct pager *pager, uint32_t layer, uint32_t slab);
+struct gpu_range pager_slab_range(const struct pager *pager, uint32_t slab); // of it, the range
 uint32_t pager_slab_count(const struct pager *pager);
 
 // Device slots there are, and how many are left when slots beyond `wanted` are given back in whole slabs: at most
