@@ -182,7 +182,10 @@ static enum sluice_status wait_tick(struct gpu_device *device, uint64_t tick)
                                 .semaphoreCount = 1,
                                 .pSemaphores = &device->timeline,
                                 .pValues = &tick};
-    VkResult result = vkWaitSemaphores(device->handle, &info, UINT64_MAX);
+    VkResult result;
+    do // some drivers cut the longest timeout short
+        result = vkWaitSemaphores(device->handle, &info, UINT64_MAX);
+    while (result == VK_TIMEOUT);
     if (result < 0)
         return vk_error(device, result, "%s: waiting for submission %llu", device->caps.device_name,
                         (unsigned long long)tick);
