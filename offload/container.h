@@ -62,6 +62,9 @@ void container_fingerprint(const struct container *c, uint8_t out[16]);
 // container_tensor or container_expert_layer is declared.
 const char *container_type_name(const struct container *c, uint32_t type_id);
 
+// What a hostile file can make a reader allocate; the longest tokenizer.json known has 12 MB.
+enum { CONTAINER_DOCUMENT_BYTES_MAX = 256 << 20 };
+
 // A verified copy of the document "config.json", "tokenizer.json", ..., NUL-terminated after `bytes` bytes (it may
 // contain NULs itself). *text is released with mem_free. SLUICE_ERR_UNSUPPORTED if there is no such document (*text is
 // NULL then).

@@ -191,6 +191,8 @@ static enum sluice_status check_documents(const struct container_directory *d, c
             return bad_entry(path, "document", i, "the name is empty, too long or not printable");
         if (is_document_repeated(d, i))
             return bad_entry(path, "document", i, "the name occurs twice");
+        if (document->bytes > CONTAINER_DOCUMENT_BYTES_MAX)
+            return bad_entry(path, "document", i, "it is larger than 256 MiB");
         if (!take_item(d, cursor, document->offset, document->bytes))
             return bad_entry(path, "document", i, "its place in the file is impossible");
     }

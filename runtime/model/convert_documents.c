@@ -15,7 +15,7 @@
 
 // --- files ----------------------------------------------------------------------------------------------------------
 
-enum { DOCUMENT_BYTES_MAX = 256 << 20, PATH_BYTES = 4096 };
+enum { PATH_BYTES = 4096 };
 
 static enum sluice_status read_bytes(int fd, const char *path, uint64_t offset, void *out, size_t bytes)
 {
@@ -39,7 +39,7 @@ static enum sluice_status read_descriptor(int fd, const char *path, char **text,
         return error_set(SLUICE_ERR_IO, "%s: %s", path, strerror(errno));
     if (!S_ISREG(info.st_mode))
         return error_set(SLUICE_ERR_FORMAT, "%s: not a regular file", path);
-    if (info.st_size > DOCUMENT_BYTES_MAX)
+    if (info.st_size > CONTAINER_DOCUMENT_BYTES_MAX)
         return error_set(SLUICE_ERR_FORMAT, "%s: %lld bytes are too many for such a file", path,
                          (long long)info.st_size);
     *bytes = (uint64_t)info.st_size;

@@ -606,6 +606,8 @@ static void impossible_plans_are_refused(void **state)
     struct container_plan_document documents[] = {{"a", "", 0}, {"b", "", 0}, {"a", "", 0}};
     plan.documents = documents;
     BREAK(layers, 1, layer, 2, "occurs twice");
+    documents[2] = (struct container_plan_document){"c", "", CONTAINER_DOCUMENT_BYTES_MAX + 1ull};
+    BREAK(layers, 1, layer, 2, "larger than 256 MiB");
     plan.documents = sample_plan.documents;
     BREAK(layers, 1, layer, 0, "ascend");
     BREAK(layers, 1, expert_count, 0, "zero");
