@@ -21,8 +21,8 @@ int cmd_run(int argc, char **argv)
         "run",
         "FILE -p TEXT [OPTIONS]",
         "Answers a prompt with the model in FILE, a container made by `sluice convert`. The answer goes to standard "
-        "output "
-        "while it is produced. With -v, statistics follow on standard error.",
+        "output while it is produced; what a thinking model thinks before it goes to standard error with -v, and into "
+        "\"reasoning\" with --json. With -v, statistics follow on standard error.",
         options,
         sizeof options / sizeof *options,
         1,

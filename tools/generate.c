@@ -8,9 +8,12 @@
 #include <unistd.h>
 
 #include "runtime/base/clock.h"
+#include "runtime/base/log.h"
 #include "runtime/base/mem.h"
+#include "runtime/text/answer.h"
 #include "runtime/text/detokenizer.h"
 #include "runtime/text/stop.h"
+#include "runtime/text/text_buffer.h"
 #include "tools/expert_trace.h"
 
 enum { ANSWER_TOKENS_DEFAULT = 4096 };
@@ -46,8 +49,9 @@ struct generation {
     size_t prompt_count;
     int32_t *answer; // ids, without the one that ended it
     size_t answer_count, answer_max;
-    char *written; // the answer's text, for --json
-    size_t written_bytes;
+    struct answer *splitter;              // thoughts and text
+    struct text_buffer written, thoughts; // the answer's, for --json
+    bool thinks, has_text;                // the model, before it answers; the answer so far
     struct run_times times;
     const char *finish_reason;
     const atomic_bool *interrupted;
@@ -125,6 +129,8 @@ static enum sluice_status prepare(struct generation *g, const char *path)
     for (int32_t id = 0; id < vocab; id++)
         sampler_mask(g->sampler, id, !tokenizer_has(g->text.tokenizer, id)); // a gap among the ids stands for no text
     TRY(detokenizer_create(g->text.tokenizer, true, &g->detokenizer));
+    g->thinks = !g->options->raw && g->text.template == CHAT_TEMPLATE_THINKING;
+    TRY(answer_create(g->thinks ? CHAT_TEMPLATE_THINKING : CHAT_TEMPLATE_INSTRUCT, NULL, &g->splitter));
     TRY(stop_create(&g->options->stop, g->options->stop ? 1 : 0, g->text.stop_ids, g->text.stop_id_count, &g->stop));
     TRY(engine_open_fitting(path, &g->options->engine, g->prompt_count, wanted, &g->engine));
     size_t room = sluice_engine_model(g->engine)->context_tokens;
@@ -163,22 +169,55 @@ static void begin_step(struct generation *g, enum trace_kind kind)
         expert_trace_step(g->trace, kind);
 }
 
-static enum sluice_status emit(struct generation *g, const char *text, size_t bytes)
+static enum sluice_status write_text(struct generation *g, const char *text, size_t bytes)
 {
     if (bytes == 0)
         return SLUICE_OK;
-    if (!g->options->json) {
-        fwrite(text, 1, bytes, stdout);
-        return fflush(stdout) == 0 ? SLUICE_OK
-                                   : error_set(SLUICE_ERR_IO, "cannot write the answer: %s", strerror(errno));
-    }
-    char *grown = mem_realloc(g->written, g->written_bytes + bytes, 1);
-    if (!grown)
-        return SLUICE_ERR_MEMORY;
-    memcpy(grown + g->written_bytes, text, bytes);
-    g->written = grown;
-    g->written_bytes += bytes;
+    g->has_text = true;
+    if (g->options->json)
+        return text_buffer_append(&g->written, text, bytes);
+    fwrite(text, 1, bytes, stdout);
+    return fflush(stdout) == 0 ? SLUICE_OK : error_set(SLUICE_ERR_IO, "cannot write the answer: %s", strerror(errno));
+}
+
+// What a model thinks before it answers is no part of the answer.
+static enum sluice_status write_thoughts(struct generation *g, const char *text, size_t bytes)
+{
+    if (bytes > 0 && g->options->json)
+        return text_buffer_append(&g->thoughts, text, bytes);
+    if (bytes > 0 && g->options->engine.verbose)
+        fwrite(text, 1, bytes, stderr);
     return SLUICE_OK;
+}
+
+static enum sluice_status write_delta(struct generation *g, const struct answer_delta *delta)
+{
+    enum sluice_status status;
+    TRY(write_thoughts(g, delta->reasoning, delta->reasoning_bytes));
+    TRY(write_text(g, delta->content, delta->content_bytes));
+fail:
+    return status;
+}
+
+static enum sluice_status emit(struct generation *g, const char *text, size_t bytes)
+{
+    struct answer_delta delta;
+    enum sluice_status status = answer_push(g->splitter, text, bytes, &delta);
+    return status < 0 ? status : write_delta(g, &delta);
+}
+
+static enum sluice_status emit_end(struct generation *g)
+{
+    struct answer_delta delta;
+    json_t *calls = NULL;
+    enum sluice_status status;
+    TRY(answer_finish(g->splitter, &delta, &calls));
+    TRY(write_delta(g, &delta));
+    if (g->thinks && !g->has_text && g->answer_count == g->answer_max)
+        log_message(LOG_NOTE, "%zu tokens were not enough to think and to answer; raise -n", g->answer_max);
+fail:
+    json_decref(calls);
+    return status;
 }
 
 // Text of one more token through the stop strings to the user; *stopped when one was found.
@@ -207,6 +246,7 @@ static enum sluice_status emit_rest(struct generation *g)
     TRY(emit(g, out, out_bytes));
     stop_finish(g->stop, &out, &out_bytes);
     TRY(emit(g, out, out_bytes));
+    TRY(emit_end(g));
 fail:
     return status;
 }
@@ -272,10 +312,15 @@ static json_t *ids_to_json(const int32_t *ids, size_t count)
     return array;
 }
 
+static json_t *to_json(const struct text_buffer *text)
+{
+    return json_stringn(text->data ? text->data : "", text->bytes);
+}
+
 static enum sluice_status print_json(struct generation *g)
 {
     json_t *object =
-        json_pack("{s:o, s:o, s:s, s:I, s:o}", "text", json_stringn(g->written ? g->written : "", g->written_bytes),
+        json_pack("{s:o, s:o, s:o, s:s, s:I, s:o}", "text", to_json(&g->written), "reasoning", to_json(&g->thoughts),
                   "ids", ids_to_json(g->answer, g->answer_count), "finish_reason", g->finish_reason, "prompt_tokens",
                   (json_int_t)g->prompt_count, "statistics", engine_report_json(g->engine, &g->times));
     if (!object || json_dumpf(object, stdout, JSON_COMPACT) != 0) {
@@ -298,7 +343,9 @@ static void finish(struct generation *g)
     text_bundle_finish(&g->text);
     mem_free(g->prompt);
     mem_free(g->answer);
-    mem_free(g->written);
+    answer_destroy(g->splitter);
+    text_buffer_finish(&g->written);
+    text_buffer_finish(&g->thoughts);
 }
 
 int generate(const char *path, const char *prompt, size_t prompt_bytes, struct generate_options *options)
@@ -319,7 +366,7 @@ int generate(const char *path, const char *prompt, size_t prompt_bytes, struct g
 fail:;
     int exit_status = CLI_OK;
     if (status < 0) {
-        if (g.answer_count && !options->json)
+        if (g.has_text && !options->json)
             putchar('\n'); // what there is of the answer stays readable
         fflush(stdout);
         cli_progress_clear();

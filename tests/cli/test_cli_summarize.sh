@@ -28,6 +28,15 @@ assert answer["text"] + "\n" == open(sys.argv[2]).read(), answer
 assert len(answer["ids"]) == 12 and answer["finish_reason"] == "length"
 CHECK
 
+# A model that thinks first: its thoughts are no part of the answer. This one never stops thinking.
+ok summarize m.sluice plain.txt -n 6 --template thinking --json
+python3 - out <<'CHECK' || fail "thoughts are not told from the answer"
+import json, sys
+answer = json.load(open(sys.argv[1]))
+assert answer["text"] == "" and answer["reasoning"], answer
+CHECK
+grep -q 'not enough to think and to answer; raise -n' err || fail "no word about why there is no answer"
+
 # Not a document.
 : >empty.txt
 printf ' \n\t\r\n\302\240\n' >blank.txt
