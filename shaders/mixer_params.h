@@ -26,9 +26,9 @@ struct moe_route_push {
 
 // moe_combine.comp
 struct moe_combine_push {
-    uint count; // tokens * hidden / 4
+    uint tokens;
     uint hidden;
-    uint top_k;
+    uint top_k; // <= 32
     uint row0, row_count;
 };
 

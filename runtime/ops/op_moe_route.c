@@ -1,7 +1,7 @@
 #include "runtime/ops/ops_internal.h"
 #include "shaders/mixer_params.h"
 
-enum { ROUTE_EXPERTS_MAX = 1024, ROUTE_PICKS_MAX = 32, COMBINE_LANES = 64 };
+enum { ROUTE_EXPERTS_MAX = 1024, ROUTE_PICKS_MAX = 32 };
 
 void op_moe_route(struct ops *ops, struct gpu_command *cmd, struct gpu_range logits, uint32_t n, uint32_t experts,
                   uint32_t top_k, bool renormalise, struct gpu_range ids, struct gpu_range weights)
@@ -28,24 +28,23 @@ void op_moe_combine(struct ops *ops, struct gpu_command *cmd, struct gpu_range y
                     struct gpu_range h, uint32_t hidden)
 {
     uint64_t fours = (uint64_t)n * (hidden / 4);
-    CHECK(hidden > 0 && hidden % 4 == 0 && top_k > 0 && fours <= UINT32_MAX);
+    CHECK(hidden > 0 && hidden % 4 == 0 && top_k > 0 && top_k <= ROUTE_PICKS_MAX && fours <= UINT32_MAX);
     CHECK(y.bytes >= 4ull * row_count * hidden && h.bytes >= 16 * fours);
     CHECK(row.bytes >= 4ull * n * top_k && weight.bytes >= 4ull * n * top_k);
     if (row_count == 0)
         return;
     struct moe_combine_push push = {
-        .count = (uint32_t)fours, .hidden = hidden, .top_k = top_k, .row0 = row0, .row_count = row_count};
+        .tokens = n, .hidden = hidden, .top_k = top_k, .row0 = row0, .row_count = row_count};
     struct gpu_range ranges[] = {y, row, weight, h};
-    ops_dispatch(
-        ops, cmd,
-        &(struct ops_dispatch){.shader = SHADER_MOE_COMBINE,
-                               .ranges = ranges,
-                               .range_count = 4,
-                               .push = &push,
-                               .push_bytes = sizeof push,
-                               .groups_x = ops_min(ops_divide_up(push.count, COMBINE_LANES), ops->caps->max_groups_x),
-                               .groups_y = 1,
-                               .groups_z = 1});
+    ops_dispatch(ops, cmd,
+                 &(struct ops_dispatch){.shader = SHADER_MOE_COMBINE,
+                                        .ranges = ranges,
+                                        .range_count = 4,
+                                        .push = &push,
+                                        .push_bytes = sizeof push,
+                                        .groups_x = ops_min(n, ops->caps->max_groups_x),
+                                        .groups_y = 1,
+                                        .groups_z = 1});
 }
 
 void op_moe_combine_norm(struct ops *ops, struct gpu_command *cmd, struct gpu_range y, struct gpu_range row,
