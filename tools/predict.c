@@ -33,9 +33,9 @@ static double decode_seconds(const struct predict_input *in, double device_secon
     double layers = expert_layers(in->plan), top_k = in->plan->model.top_k;
     if (layers == 0)
         return device_seconds;
-    double experts = in->speed->experts_seconds / layers, arrivals = misses + top_k * in->hit_host;
-    double waiting = misses > 0 ? read_seconds + fmin(1, misses) * experts / top_k : 0;
-    return device_seconds + layers * (fmax(experts, waiting) - experts + arrivals * in->speed->copy_seconds);
+    double at_hand_seconds = in->speed->experts_seconds / layers * fmax(0, top_k - misses) / top_k;
+    double arrivals = misses + top_k * in->hit_host;
+    return device_seconds + layers * (fmax(0, read_seconds - at_hand_seconds) + arrivals * in->speed->copy_seconds);
 }
 
 struct prediction predict(const struct predict_input *in)

@@ -3,9 +3,8 @@
 //   prefill   max(read, compute): every expert that the prompt uses is read once while the device computes
 //             read = experts used * bytes / drive, compute = the device's time + a copy of each expert (none in one
 //             pool that device and host share: copy_seconds is 0)
-//   decode    layers * (rest + max(experts, read of the misses + one expert) + copies) + output matrix,
-//             where experts that are on the device run while the others are read, and the last one to arrive has to be
-//             computed after it came
+//   decode    layers * (rest + max(experts at hand, read of the misses) + experts read + copies) + output matrix,
+//             where experts at hand run while the others are read, which end together and are computed after that
 //
 // Uniform routing: a token's experts of one layer are all alike, so an LRU cache of a share s of the experts hits s.
 #ifndef SLUICE_TOOLS_PREDICT_H

@@ -18,7 +18,7 @@
 #include "runtime/base/mem.h"
 #include "runtime/model/engine_internal.h"
 
-enum { GROUP_MAX = 64, WAVE_EXPERTS = 16, RANGE_ALIGN = 256, ROUTING_SEED = 1 };
+enum { GROUP_MAX = 64, RANGE_ALIGN = 256, ROUTING_SEED = 1 };
 enum { EXPERT_MEMOS = 32 }; // of a shape of experts: by how many there are, and whether they are a layer's first group
 
 _Static_assert((int)GROUP_MAX >= (int)MOE_SLABS_MAX, "all slabs can be used ones where one operation takes them");
@@ -581,22 +581,15 @@ static bool uses_all_experts(const struct pass *pass)
     return !pass->missed_an_expert && c->experts * exp(-tokens * (double)c->top_k / (double)c->experts) < 0.01;
 }
 
-// A prompt computes in waves, since each wave costs a pass over the residual stream (op_moe_combine), unless the device
-// would be idle meanwhile. A decode of few tokens makes at most two submissions per layer: one when half of what is
-// read has arrived, so that the experts at hand run during the rest of the reads, and the next layer's.
-static struct pager_demand choose_demand(const struct group *g, bool first)
+static struct wave_demand choose_demand(const struct group *g, bool first)
 {
     struct sluice_engine *e = g->pass->engine;
     uint32_t max = e->scratch.group_experts < GROUP_MAX ? e->scratch.group_experts : GROUP_MAX;
-    struct pager_demand demand = {.want = WAVE_EXPERTS, .max = max, .less_if_idle = true};
     if (g->pass->is_prefill)
-        return demand;
-    uint32_t left = pager_sweep_left(e->pager), reading = pager_sweep_reading(e->pager);
+        return wave_of_prompt(max);
+    uint32_t left = pager_sweep_left(e->pager), at_hand = left - pager_sweep_reading(e->pager);
     bool last_layer = next_moe_layer(e, g->layer) == UINT32_MAX;
-    demand.want = first && !last_layer ? left - (reading + 1) / 2 : left;
-    demand.want = demand.want > 0 ? demand.want : left;
-    demand.less_if_idle = false;
-    return demand;
+    return wave_of_decode(max, left, at_hand, first && !last_layer);
 }
 
 // What was handed out. The command stays open if it is the sweep's last: the next layer goes on with it.
@@ -619,7 +612,7 @@ fail:
 static enum sluice_status sweep_group(struct group *g, struct list_room *room, bool all_rows_fit, bool first)
 {
     enum sluice_status status;
-    struct pager_demand demand = choose_demand(g, first);
+    struct wave_demand demand = choose_demand(g, first);
     TRY(pass_command(g->pass, &g->cmd));
     TRY(pager_sweep_next(g->pass->engine->pager, g->cmd, &demand, g->places, &g->count));
     pass_record_begin(g->pass);

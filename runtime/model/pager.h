@@ -29,6 +29,7 @@
 #include "offload/reader.h"
 #include "offload/residency.h"
 #include "runtime/gpu/command.h"
+#include "runtime/model/wave.h"
 #include "runtime/ops/ops.h"
 
 struct pager;
@@ -75,18 +76,11 @@ void pager_read_ahead(struct pager *pager, uint32_t layer);
 // Gives up what is being read ahead, waiting for its reads.
 void pager_read_ahead_end(struct pager *pager);
 
-// When to hand out: `want` experts are ready (or all that are left, or all that can be without a submission), or at
-// least one is and `less_if_idle` is set and the device has nothing to do.
-struct pager_demand {
-    uint32_t want; // >= 1
-    uint32_t max;  // experts handed out at once
-    bool less_if_idle;
-};
-
-// Hands out experts that were not handed out yet; records their copies into `cmd`. Waits for the drive if too few are
-// ready. *count is 0 when slots are taken by the command that is being recorded: submit it first; or when all have been
-// handed out (pager_sweep_left is 0). Errors: SLUICE_ERR_IO, SLUICE_ERR_CHECKSUM, naming layer and expert.
-enum sluice_status pager_sweep_next(struct pager *pager, struct gpu_command *cmd, const struct pager_demand *demand,
+// Hands out experts that were not handed out yet, as many as wave_next decides; records their copies into `cmd`. Waits
+// for the drive if too few are ready. *count is 0 when slots are taken by the command that is being recorded: submit it
+// first; or when all have been handed out (pager_sweep_left is 0). Errors: SLUICE_ERR_IO, SLUICE_ERR_CHECKSUM, naming
+// layer and expert.
+enum sluice_status pager_sweep_next(struct pager *pager, struct gpu_command *cmd, const struct wave_demand *demand,
                                     struct pager_place *places, uint32_t *count);
 
 // The kernels that read the places handed out last have been recorded: their slots may be given to others, whose copies

@@ -328,46 +328,67 @@ static enum sluice_status wait_for_slot(struct pager *pager)
 }
 
 // For how many reads to wait: as many as are missing, if there is nothing to do when the first of them arrives.
-static uint32_t count_awaited(struct pager *pager, uint32_t missing, bool less_if_idle)
+static enum sluice_status wait_for_reads(struct pager *pager, const struct wave_demand *demand, uint32_t ready)
 {
     const struct sweep *sweep = sweep_now(pager);
     bool all_requested = sweep->requested == sweep->count && !pager->stalled && !sweep_ahead(pager)->open;
-    uint32_t most = sweep->reading < READ_DEPTH ? sweep->reading : READ_DEPTH;
-    if (less_if_idle || !all_requested)
-        return 1;
-    return missing < most ? missing : most;
+    uint32_t most = sweep->reading < READ_DEPTH ? sweep->reading : READ_DEPTH, missing = demand->want - ready;
+    if (demand->steady || !all_requested)
+        return collect_reads(pager, 1);
+    return collect_reads(pager, missing < most ? missing : most);
 }
 
-static bool device_is_idle(struct pager *pager)
+static struct wave_view look(struct pager *pager, const struct wave_demand *demand)
 {
-    return gpu_tick_done(pager->device) == gpu_tick_last(pager->device);
+    const struct sweep *sweep = sweep_now(pager);
+    uint64_t last = gpu_tick_last(pager->device);
+    const struct item *stalled = pager->stalled ? &pager->stalled->items[pager->stalled_expert] : NULL;
+    return (struct wave_view){
+        .ready = count_ready(sweep, demand->max),
+        .left = sweep->left,
+        .queued = demand->steady ? (uint32_t)(last - gpu_tick_done(pager->device)) : 0,
+        .arriving = sweep->reading > (pager->stalled == sweep),
+        .slot_awaited = stalled,
+        .slot_is_last = stalled && free_tick(pager, stalled) >= last,
+        .unsubmitted = pager->unsubmitted,
+    };
 }
 
-enum sluice_status pager_sweep_next(struct pager *pager, struct gpu_command *cmd, const struct pager_demand *demand,
+// The demand as far as there are slots for it in the command.
+static struct wave_demand limit_demand(const struct pager *pager, const struct wave_demand *demand)
+{
+    uint32_t room = pager->options.device_slots - pager->unsubmitted_count;
+    struct wave_demand limited = *demand;
+    limited.max = demand->max < room ? demand->max : room;
+    limited.want = demand->want < limited.max ? demand->want : limited.max;
+    return limited;
+}
+
+enum sluice_status pager_sweep_next(struct pager *pager, struct gpu_command *cmd, const struct wave_demand *demand,
                                     struct pager_place *places, uint32_t *count)
 {
     enum sluice_status status;
     struct sweep *sweep = sweep_now(pager);
-    CHECK(sweep->open && demand->want > 0 && demand->max > 0);
+    struct wave_demand limited = limit_demand(pager, demand);
+    CHECK(sweep->open);
     *count = 0;
-    while (sweep->left > 0) {
-        uint32_t room = pager->options.device_slots - pager->unsubmitted_count;
-        uint32_t max = demand->max < room ? demand->max : room;
+    while (sweep->left > 0 && limited.max > 0) {
         TRY(collect_reads(pager, 0));
         request_more(pager);
-        uint32_t ready = count_ready(sweep, max), want = demand->want < max ? demand->want : max;
-        bool more = sweep->reading > (pager->stalled == sweep); // something will arrive
-        if (ready >= want || ready == sweep->left ||
-            (ready > 0 && (!more || (demand->less_if_idle && device_is_idle(pager))))) {
-            *count = hand_out(pager, cmd, places, max);
+        struct wave_view view = look(pager, &limited);
+        switch (wave_next(&limited, &view)) {
+        case WAVE_HAND_OUT:
+            *count = hand_out(pager, cmd, places, limited.max);
+            return SLUICE_OK;
+        case WAVE_AWAIT_READ:
+            TRY(wait_for_reads(pager, &limited, view.ready));
+            break;
+        case WAVE_AWAIT_SLOT:
+            TRY(wait_for_slot(pager));
+            break;
+        case WAVE_SUBMIT:
             return SLUICE_OK;
         }
-        if (more)
-            TRY(collect_reads(pager, count_awaited(pager, want - ready, demand->less_if_idle)));
-        else if (pager->unsubmitted)
-            return SLUICE_OK;
-        else
-            TRY(wait_for_slot(pager));
     }
     return SLUICE_OK;
 fail:
