@@ -25,8 +25,9 @@ layout(constant_id = 2) const uint KEYS = 2;
 layout(constant_id = 3) const uint UNROLL = 2; // fours of K, or positions of V, in flight; divides HEAD_DIM / 4 and 32
 layout(constant_id = 4) const uint WARM = 0; // 1: warm_cache before every step
 layout(constant_id = 5) const uint LANES = 32; // at least ROWS; or 64 and KEYS > 1: half the registers where HEAD_DIM is 256
-// 1: all rows of a workgroup are of one token, because ROWS divides the heads of a kv head; their queries are neighbours.
-layout(constant_id = 6) const uint ONE_TOKEN = 0;
+// If ROWS divides the heads of a kv head, the quotient: the workgroups of a token. All rows of one are of one token then,
+// and their queries are neighbours. Otherwise 0.
+layout(constant_id = 6) const uint TILES = 0;
 layout(constant_id = 7) const uint GROUP = 0; // lanes of a software driver's subgroup; 0: on a GPU
 const uint BLOCK = 32u; // positions, of K and V (kv.glsl)
 const uint FOURS = HEAD_DIM / 4u;
@@ -81,8 +82,10 @@ query query_get(uint r)
 // The workgroup's work, and each lane's own results.
 uint lane, kv_head;
 query first_query;
-query queries[ROWS]; // only without ONE_TOKEN
+query queries[ROWS]; // only without TILES
 uint end; // of the positions that this workgroup reads
+uvec4 piece[UNROLL_PIECES * KEYS]; // of K, as read: [piece][position of the lane]
+float piece_scale[UNROLL_PIECES * KEYS];
 float score[ROWS * KEYS]; // [row][position of the lane]
 vec4 o[ROWS * QUADS];     // [row][four of the lane], not normalised
 float sum[ROWS];          // of the probabilities of this lane's positions
@@ -90,12 +93,12 @@ float maximum;            // of row `lane`
 
 uint place_of(uint r)
 {
-    return ONE_TOKEN != 0u ? first_query.place + r : queries[r].place;
+    return TILES != 0u ? first_query.place + r : queries[r].place;
 }
 
 uint position_of(uint r)
 {
-    return ONE_TOKEN != 0u ? first_query.position : queries[r].position;
+    return TILES != 0u ? first_query.position : queries[r].position;
 }
 
 bool visible(uint r, uint position)
@@ -115,6 +118,27 @@ uint block_of(uint key)
     return kv_head * (push.segment_tokens / BLOCK) + key / BLOCK;
 }
 
+// score += q . k for PART_FOURS fours from `part` on of each piece; `first` is the number of the first piece's first four.
+void add_products(uint first, uint part)
+{
+    vec4 four[UNROLL_PIECES * PART_FOURS * KEYS]; // [four][position]
+    [[unroll]] for (uint e = 0u; e < UNROLL_PIECES * PART_FOURS; e++)
+        [[unroll]] for (uint j = 0u; j < KEYS; j++) {
+            uint p = e / PART_FOURS * KEYS + j;
+            vec4 values = kv_piece_four(piece[p], part + e % PART_FOURS);
+            four[e * KEYS + j] = KV_SCALED != 0u ? values * piece_scale[p] : values;
+        }
+    [[unroll]] for (uint r = 0u; r < ROWS; r++)
+        [[unroll]] for (uint e = 0u; e < UNROLL_PIECES * PART_FOURS; e++) {
+            vec4 x = q[place_of(r) * FOURS + first + part + e];
+            [[unroll]] for (uint j = 0u; j < KEYS; j++)
+                [[unroll]] for (uint c = 0u; c < 4u; c++) {
+                    precise float next = fma(x[c], four[e * KEYS + j][c], score[r * KEYS + j]);
+                    score[r * KEYS + j] = next;
+                }
+        }
+}
+
 // score = q . k / sqrt(HEAD_DIM) for the positions base + step_position(j), and the rows' largest into `exchange`.
 void compute_scores(uint base)
 {
@@ -124,44 +148,29 @@ void compute_scores(uint base)
         place[j] = block_of(key) * (BLOCK_WORDS / 4u) + key % BLOCK;
         scale_word[j] = block_of(key) * BLOCK_WORDS + kv_scale_word(HEAD_DIM, key % BLOCK, 0u);
     }
-    precise float dot_product[ROWS * KEYS];
     [[unroll]] for (uint i = 0u; i < ROWS * KEYS; i++)
-        dot_product[i] = 0.0;
+        score[i] = 0.0;
     // Unrolled altogether, small heads would keep more loads under way than there are registers.
     [[dont_unroll]] for (uint d = 0u; d < PIECES; d += UNROLL_PIECES) {
-        uvec4 piece[UNROLL_PIECES * KEYS];
-        float scale[UNROLL_PIECES * KEYS];
         [[unroll]] for (uint e = 0u; e < UNROLL_PIECES; e++)
             [[unroll]] for (uint j = 0u; j < KEYS; j++) {
                 piece[e * KEYS + j] = k_piece(place[j] + (d + e) * BLOCK);
                 if (KV_SCALED != 0u) {
                     uint word = scale_word[j] + (d + e) * KV_PIECE_FOURS / 8u;
-                    scale[e * KEYS + j] = uintBitsToFloat(k_word(word));
+                    piece_scale[e * KEYS + j] = uintBitsToFloat(k_word(word));
                 }
             }
-        [[dont_unroll]] for (uint part = 0u; part < KV_PIECE_FOURS; part += PART_FOURS) {
-            vec4 four[UNROLL_PIECES * PART_FOURS * KEYS]; // [four][position]
-            [[unroll]] for (uint e = 0u; e < UNROLL_PIECES * PART_FOURS; e++)
-                [[unroll]] for (uint j = 0u; j < KEYS; j++) {
-                    uint p = e / PART_FOURS * KEYS + j;
-                    vec4 values = kv_piece_four(piece[p], part + e % PART_FOURS);
-                    four[e * KEYS + j] = KV_SCALED != 0u ? values * scale[p] : values;
-                }
-            uint group = d * KV_PIECE_FOURS + part;
-            [[unroll]] for (uint r = 0u; r < ROWS; r++)
-                [[unroll]] for (uint e = 0u; e < UNROLL_PIECES * PART_FOURS; e++) {
-                    vec4 x = q[place_of(r) * FOURS + group + e];
-                    [[unroll]] for (uint j = 0u; j < KEYS; j++)
-                        [[unroll]] for (uint c = 0u; c < 4u; c++)
-                            dot_product[r * KEYS + j] = fma(x[c], four[e * KEYS + j][c], dot_product[r * KEYS + j]);
-                }
-        }
+        if (PART_FOURS == KV_PIECE_FOURS) // no loop of one turn: a software driver would carry all sums through memory
+            add_products(d * KV_PIECE_FOURS, 0u);
+        else
+            [[dont_unroll]] for (uint part = 0u; part < KV_PIECE_FOURS; part += PART_FOURS)
+                add_products(d * KV_PIECE_FOURS, part);
     }
     float scale = 1.0 / sqrt(float(HEAD_DIM));
     [[unroll]] for (uint r = 0u; r < ROWS; r++) {
         float own = NOTHING;
         [[unroll]] for (uint j = 0u; j < KEYS; j++) {
-            score[r * KEYS + j] = dot_product[r * KEYS + j] * scale;
+            score[r * KEYS + j] *= scale;
             if (visible(r, base + step_position(j)))
                 own = max(own, score[r * KEYS + j]);
         }
@@ -171,17 +180,16 @@ void compute_scores(uint base)
 
 // Reads a little of every cache line that the step from `base` needs. The fetches that compute with K and V are gathers,
 // and a processor waits for one after the other; these here, at addresses that are the same for a whole subgroup, are
-// plain loads, which miss the cache side by side. Many per turn, because turns of a loop are dear on a software driver.
+// plain loads, which miss the cache side by side: the more of them, the fewer instructions each takes. Many per turn,
+// because turns of a loop are dear on a software driver.
 void warm_cache(uint base)
 {
     uint first = block_of(base - push.segment_first) * BLOCK_WORDS;
-    uint last = first + (min(STEP, end - base) + BLOCK - 1u) / BLOCK * BLOCK_WORDS - 1u;
+    uint last = first + (min(STEP, end - base) + BLOCK - 1u) / BLOCK * BLOCK_WORDS - TOUCHES * LINE_WORDS;
     uint share = first + gl_SubgroupID % SUBGROUPS * SHARE_WORDS, any = 0u;
     [[dont_unroll]] for (uint i = share; i < share + SHARE_WORDS; i += TOUCHES * LINE_WORDS)
-        [[unroll]] for (uint touch = 0u; touch < TOUCHES; touch++) {
-            uint word = min(i + touch * LINE_WORDS, last);
-            any |= k_word(word) | v_word(word);
-        }
+        [[unroll]] for (uint touch = 0u; touch < TOUCHES; touch++)
+            any |= kv_touch(min(i, last), touch * LINE_WORDS);
     exchange[LANES] = float(any); // the padding, which nobody reads; keeps the reads alive
 }
 
@@ -276,7 +284,8 @@ void write_sum(uint part)
     for (uint i = 0u; i < LANES; i++)
         total += exchange[lane * (LANES + 1u) + i];
     float largest = total > 0.0 ? maximum : uintBitsToFloat(0xFF800000u);
-    partial_ml[query_get(lane).place * push.splits + part] = vec2(largest, total);
+    uint place = TILES != 0u ? first_query.place + lane : query_get(lane).place;
+    partial_ml[place * push.splits + part] = vec2(largest, total);
 }
 
 void main()
@@ -284,8 +293,10 @@ void main()
     lane = gl_LocalInvocationID.x;
     kv_head = gl_WorkGroupID.y;
     uint begin = push.begin + gl_WorkGroupID.z * push.split_tokens, part = push.split0 + gl_WorkGroupID.z;
-    first_query = query_get(0u);
-    if (ONE_TOKEN == 0u) {
+    if (TILES != 0u) {
+        uint token = gl_WorkGroupID.x / TILES, row = gl_WorkGroupID.x % TILES * ROWS;
+        first_query = query((token * push.kv_heads + kv_head) * (TILES * ROWS) + row, push.first_position + token);
+    } else {
         [[unroll]] for (uint r = 0u; r < ROWS; r++)
             queries[r] = query_get(r);
     }

@@ -23,3 +23,9 @@ uint v_word(uint word)
 {
     return v[word];
 }
+
+// Something of K and of V at a word and a number of words behind it, both multiples of 4.
+uint kv_touch(uint word, uint behind)
+{
+    return k[word / 4u + behind / 4u].x | v[word + behind];
+}

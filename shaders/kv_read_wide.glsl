@@ -27,3 +27,8 @@ uint v_word(uint word)
     uvec2 two = unpack32(v[word / 2u]);
     return two[word % 2u];
 }
+
+uint kv_touch(uint word, uint behind)
+{
+    return uint(k[word / 4u + behind / 4u].x | v[word / 2u + behind / 2u]);
+}

@@ -118,21 +118,21 @@ static void attend(struct sub_batch *b, const struct run *run, const struct cach
     struct sluice_engine *e = b->engine;
     struct scratch *s = &e->scratch;
     uint32_t end = run->position + run->tokens, splits = 0;
-    bool decode = run->tokens == 1;
+    uint32_t length = run->tokens == 1 ? op_attend_split_tokens(e->ops, end) : UINT32_MAX;
     for (uint32_t i = 0; i < cache->segment_count && cache->segments[i].first < end; i++) {
         const struct kv_segment *segment = &cache->segments[i];
         uint32_t stop = end < segment->first + segment->capacity ? end : segment->first + segment->capacity;
-        splits += decode ? (stop - segment->first + s->split_tokens - 1) / s->split_tokens : 1;
+        splits += (stop - segment->first - 1) / length + 1;
     }
     CHECK(run->tokens * splits <= s->partial_rows);
     uint32_t split = 0;
     for (uint32_t i = 0; split < splits; i++) {
         const struct kv_segment *segment = &cache->segments[i];
         uint32_t stop = end < segment->first + segment->capacity ? end : segment->first + segment->capacity;
-        uint32_t split_tokens = decode ? s->split_tokens : segment->capacity;
+        uint32_t split_tokens = length < segment->capacity ? length : segment->capacity;
         op_attend(e->ops, b->cmd, shape, q, run->tokens, run->position, segment, segment->first, stop, split_tokens,
                   split, splits, s->partial_o, s->partial_ml);
-        split += decode ? (stop - segment->first + split_tokens - 1) / split_tokens : 1;
+        split += (stop - segment->first - 1) / split_tokens + 1;
     }
     op_attend_merge(e->ops, b->cmd, shape, s->partial_o, s->partial_ml, run->tokens, splits, qg, y);
 }

@@ -10,7 +10,6 @@ enum {
     BATCH_UNIT = 64, // 64 rows of u32 begin at every device's offset alignment
     BLOCK_TOKENS_MAX = 4096,
     DECODE_ROWS_MAX = 8,
-    SPLIT_TOKENS = 512, // a multiple of KV_BLOCK
     REQUESTS_MAX = 64,
 };
 static const uint64_t LOGIT_BYTES = (uint64_t)64 << 20;
@@ -121,11 +120,10 @@ static enum sluice_status choose_sizes(struct scratch *s, const struct model_con
     s->block_tokens = max_u32((uint32_t)block, s->batch);
     s->logit_rows = min_u32((uint32_t)(logit_rows < s->batch ? logit_rows : s->batch), BATCH_MAX);
     s->moe_rows = max_u32(s->block_tokens, DECODE_ROWS_MAX * c->top_k);
-    s->split_tokens = SPLIT_TOKENS;
     s->block_count = (tokens + s->block_tokens - 1) / s->block_tokens;
     // A row of a prefill has one partial result per segment of the KV cache, a decoded token one per split.
-    s->partial_rows =
-        max_u32(s->batch * limits->segments_max, limits->capacity_tokens / SPLIT_TOKENS + limits->segments_max + 1);
+    s->partial_rows = max_u32(s->batch * limits->segments_max,
+                              limits->capacity_tokens / ATTEND_SPLIT_TOKENS + limits->segments_max + 1);
     return SLUICE_OK;
 }
 

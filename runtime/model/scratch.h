@@ -44,7 +44,6 @@ struct scratch {
     uint32_t moe_rows;      // (token, expert) rows computed at once, >= block_tokens and >= 8 * top_k
     uint32_t group_experts; // experts whose lists surely fit `lists` at once
     uint32_t logit_rows;
-    uint32_t split_tokens; // run of context that one workgroup attends to when decoding
     uint32_t partial_rows; // (query row, split) pairs that partial_o has room for
 
     struct scratch_block *blocks; // [block_count], owned

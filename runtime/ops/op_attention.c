@@ -76,6 +76,14 @@ void op_rope_store(struct ops *ops, struct gpu_command *cmd, const struct attent
                                         .groups_z = 1});
 }
 
+uint32_t op_attend_split_tokens(const struct ops *ops, uint32_t context)
+{
+    uint32_t tokens = ATTEND_SPLIT_TOKENS, enough = ops->tuning.attend.splits_enough;
+    while (enough > 0 && context / tokens >= 2 * enough)
+        tokens *= 2;
+    return tokens;
+}
+
 void op_attend(struct ops *ops, struct gpu_command *cmd, const struct attention_shape *shape, struct gpu_range q,
                uint32_t tokens, uint32_t first_position, const struct kv_segment *segment, uint32_t begin, uint32_t end,
                uint32_t split_tokens, uint32_t split0, uint32_t splits, struct gpu_range partial_o,
@@ -95,8 +103,8 @@ void op_attend(struct ops *ops, struct gpu_command *cmd, const struct attention_
     while (tile_rows < rows_max && tile_rows < rows)
         tile_rows *= 2;
     uint32_t unroll = tile_rows <= ROWS_FEW ? tuning->unroll_few : tuning->unroll_many;
-    bool one_token = shape->heads / shape->kv_heads % tile_rows == 0;
-    unroll = one_token ? unroll : ops_min(unroll, tuning->unroll_mixed_max);
+    uint32_t group = shape->heads / shape->kv_heads, tiles = group % tile_rows == 0 ? group / tile_rows : 0;
+    unroll = tiles ? unroll : ops_min(unroll, tuning->unroll_mixed_max);
     unroll = shape->head_dim % (4 * unroll) == 0 ? unroll : 2;
     uint32_t lanes = shape->head_dim > HEAD_DIM_NARROW ? tuning->lanes : 32;
     struct attend_push push = {.heads = shape->heads,
@@ -118,7 +126,7 @@ void op_attend(struct ops *ops, struct gpu_command *cmd, const struct attention_
     ops_dispatch(ops, cmd,
                  &(struct ops_dispatch){.shader = (tuning->wide ? attend_wide_shaders : attend_shaders)[shape->kv],
                                         .constants = {shape->head_dim, tile_rows, tuning->keys, unroll, tuning->warm,
-                                                      lanes, one_token, tuning->group},
+                                                      lanes, tiles, tuning->group},
                                         .constant_count = 8,
                                         .ranges = ranges,
                                         .range_count = 5,

@@ -214,6 +214,11 @@ void op_rope_store(struct ops *ops, struct gpu_command *cmd, const struct attent
                    struct gpu_range frequencies, uint32_t tokens, uint32_t first_position,
                    const struct kv_segment *segment, struct gpu_range q_out);
 
+// Into runs of how many positions a decoded token's attention should cut `context` of them; a multiple of KV_BLOCK, at
+// least ATTEND_SPLIT_TOKENS. Depends on nothing else but what the device reports, because sums are rounded by it.
+enum { ATTEND_SPLIT_TOKENS = 512 };
+uint32_t op_attend_split_tokens(const struct ops *ops, uint32_t context);
+
 // Causal attention of T query rows (positions first_position + t) over the part [begin, end) of the segment's
 // positions, cut into `split_count` equal runs of `split_tokens` (a multiple of KV_BLOCK; the last may be shorter).
 // Writes partial results number split0 .. split0 + split_count - 1 of `splits`: partial_o [T][heads][splits][head_dim]

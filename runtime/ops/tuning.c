@@ -44,6 +44,7 @@ static struct attend_tuning attend_default(const struct gpu_caps *caps)
                                       .lanes = 32,
                                       .keys = 4,
                                       .group = 8,
+                                      .splits_enough = 16,
                                       .unroll_few = 4,
                                       .unroll_many = 2,
                                       .unroll_mixed_max = 4,

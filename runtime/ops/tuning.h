@@ -32,8 +32,10 @@ struct attend_tuning {
     uint32_t rows_max, rows_max_long; // query rows that share a workgroup; for long documents
     uint32_t lanes;                   // of a workgroup, where a head has more than 128 dimensions; else 32
     uint32_t keys;                    // positions per lane
-    uint32_t group; // neighbouring lanes that own one run of positions; 0: all lanes own each in turn.
-                    // It, lanes and keys order sums, so they are the same on all GPUs
+    uint32_t group;         // neighbouring lanes that own one run of positions; 0: all lanes own each in turn.
+                            // It, lanes and keys order sums, so they are the same on all GPUs
+    uint32_t splits_enough; // runs that keep the device busy: of a long context no more than twice as many
+                            // are made, by this alone (it orders sums, too); 0: as many as there are
     uint32_t unroll_few, unroll_many; // pieces of K or V in flight, with few rows and with many
     uint32_t unroll_mixed_max;        // of these, where rows of several tokens share a workgroup
     uint32_t warm;                    // bool: touch the next ones

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "quant/halffloat.h"
+#include "runtime/ops/ops_internal.h"
 #include "tests/ref/ref_attention.h"
 #include "tests/ref/ref_math.h"
 #include "tests/ref/ref_norm.h"
@@ -346,6 +347,31 @@ static void attend_far_into_a_document(void **state)
     expect_attend((struct attention_shape){2, 1, 32, 8, 1, KV_Q8}, 4200, 40, (struct cut){0}, 1);
 }
 
+static void attend_in_more_runs_than_are_merged_at_once(void **state)
+{
+    // The end of a long document would be missing, or count twice.
+    static const uint32_t contexts[] = {2 * 32, 64 * 32, 64 * 32 + 1, 67 * 32, 128 * 32 + 7};
+    (void)state;
+    for (size_t i = 0; i < sizeof contexts / sizeof *contexts; i++)
+        expect_attend((struct attention_shape){4, 2, 8, 8, 1, KV_F16}, contexts[i], 1, (struct cut){0, 32}, 1);
+}
+
+static void runs_of_a_context_follow_from_the_device(void **state)
+{
+    // They round the sums: an answer would change with what a calibration measured, or memory for the runs be too
+    // small.
+    (void)state;
+    struct ops *other = mixer_ops_other(), *software = mixer_ops->caps->is_software ? mixer_ops : other;
+    struct ops *card = software == other ? mixer_ops : other;
+    for (uint32_t context = 1, before = 0; context < 1 << 20; context += 1 + context / 9) {
+        uint32_t tokens = op_attend_split_tokens(software, context), runs = ops_divide_up(context, tokens);
+        assert_int_equal(op_attend_split_tokens(card, context), ATTEND_SPLIT_TOKENS);
+        assert_true(tokens % KV_BLOCK == 0 && tokens >= ATTEND_SPLIT_TOKENS && tokens >= before);
+        assert_true(runs <= 33 && (runs >= 16 || tokens == ATTEND_SPLIT_TOKENS));
+        before = tokens;
+    }
+}
+
 static void attend_with_large_scores(void **state)
 {
     // Sharp heads have scores in the hundreds: the maximum must be subtracted before the exponential.
@@ -407,6 +433,8 @@ int main(void)
         mixer_unit_test(attend_agrees_with_reference),
         mixer_unit_test(attend_with_any_number_of_heads),
         mixer_unit_test(attend_far_into_a_document),
+        mixer_unit_test(attend_in_more_runs_than_are_merged_at_once),
+        mixer_unit_test(runs_of_a_context_follow_from_the_device),
         mixer_unit_test(attend_with_large_scores),
         mixer_unit_test(attend_in_segments_and_runs),
         mixer_unit_test(attend_variants_agree),

@@ -3,7 +3,7 @@
 
 #include "tools/bench/kernel_bench.h"
 
-enum { HIDDEN = 2048, EXPERTS = 512, TOP_K = 10, RUN = 512, CAPACITY = 32768 + RUN, SPLIT = 512 };
+enum { HIDDEN = 2048, EXPERTS = 512, TOP_K = 10, RUN = 512, CAPACITY = 32768 + RUN };
 
 static const struct attention_shape attention = {
     .heads = 16, .kv_heads = 2, .head_dim = 256, .rotary_dim = 64, .rotary_scale = 1, .kv = KV_F16};
@@ -32,7 +32,7 @@ static struct activations floats(const struct kernel_bench *b, enum bench_array 
 static void attend(const struct mixer_case *c, struct kernel_bench *b, struct gpu_command *cmd)
 {
     struct kv_segment segment = segment_of(b);
-    uint32_t split = c->tokens == 1 ? SPLIT : CAPACITY, end = c->depth + c->tokens;
+    uint32_t end = c->depth + c->tokens, split = c->tokens == 1 ? op_attend_split_tokens(b->ops, end) : CAPACITY;
     op_attend(b->ops, cmd, &attention, b->arrays[BENCH_IN], c->tokens, c->depth, &segment, 0, end, split, 0,
               (end + split - 1) / split, b->arrays[BENCH_OUT], b->arrays[BENCH_OUT2]);
 }
@@ -40,8 +40,9 @@ static void attend(const struct mixer_case *c, struct kernel_bench *b, struct gp
 static void merge(const struct mixer_case *c, struct kernel_bench *b, struct gpu_command *cmd)
 {
     struct activations y = floats(b, BENCH_OUT2, c->tokens, 4096);
+    uint32_t split = op_attend_split_tokens(b->ops, c->depth + 1);
     op_attend_merge(b->ops, cmd, &attention, b->arrays[BENCH_OUT], b->arrays[BENCH_IN2], c->tokens,
-                    c->depth ? c->depth / SPLIT : 1, b->arrays[BENCH_IN], &y);
+                    c->tokens == 1 ? c->depth / split + 1 : 1, b->arrays[BENCH_IN], &y);
 }
 
 static void rope(const struct mixer_case *c, struct kernel_bench *b, struct gpu_command *cmd)
