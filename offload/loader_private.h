@@ -1,4 +1,5 @@
-// What loader.c (creation, and the caller's side) and loader_thread.c share.
+// What loader.c (creation, and the caller's side), loader_read.c (what is done with the reader) and loader_thread.c
+// share.
 #ifndef SLUICE_OFFLOAD_LOADER_PRIVATE_H
 #define SLUICE_OFFLOAD_LOADER_PRIVATE_H
 
@@ -25,31 +26,34 @@ struct job {
 struct loader {
     const struct container *container;
     struct loader_options options;
-    struct reader *reader; // the thread's alone, except for reader_wake
     pthread_t thread;
     bool has_thread;
-    uint32_t outstanding; // the caller's: submitted and not collected
-    uint64_t wait_ns, wait_cpu_ns;
 
-    // The thread's.
-    struct job *jobs;    // [capacity], by the reader's tag
-    uint32_t *free_jobs; // [capacity], a stack
+    // The caller's.
+    enum loader_by by;    // who reads what is outstanding
+    uint32_t outstanding; // submitted and not collected
+    uint64_t wait_ns, wait_cpu_ns;
+    uint64_t own_calls, own_cpu_ns; // that read, on its thread
+
+    // Of whoever has the reader.
+    struct reader *reader;
+    struct error_record broken; // the reader failed: so does everything from then on
+    struct job *jobs;           // [capacity], by the reader's tag
+    uint32_t *free_jobs;        // [capacity], a stack
     uint32_t free_count;
     struct reader_completion arrived[ARRIVALS_MAX]; // read, not verified
     uint32_t arrived_count;
     struct verified *verified; // NULL: checksums are computed always, or never
     uint64_t checksum_cpu_ns, checksums;
     uint32_t checked_count; // jobs in the reader that are to be compared
-    uint32_t awaited;       // reads to wait for together
 
     pthread_mutex_t mutex; // protects what follows
     pthread_cond_t work_came, result_came;
-    uint32_t wanted; // how many finished requests the caller waits for; 0: it does not
+    bool thread_reads; // the thread has the reader: from a request for it until it has nothing left to do
+    bool in_reader;    // it waits in reader_wait, or is about to
     bool stopping;
-    bool shrinking; // the region, to region_bytes
-    uint64_t region_bytes;
-    bool in_reader;               // the thread waits in reader_wait, or is about to
-    struct loader_request *queue; // [capacity] ring
+    uint32_t wanted;              // how many finished requests the caller waits for; 0: it does not
+    struct loader_request *queue; // [capacity] ring, submitted and not in the reader
     struct ring queued;
     struct loader_completion *done; // [capacity] ring
     struct error_record *failures;  // [capacity] of the entries of done
@@ -71,6 +75,22 @@ static inline uint32_t ring_pop(struct ring *ring, uint32_t capacity)
     ring->count--;
     return at;
 }
+
+// loader_read.c, for whoever has the reader.
+
+// Gives the reader what is queued, as far as it takes it.
+void loader_start_queued(struct loader *loader);
+
+// How many reads to wait for when `wanted` finished requests are: those are noticed together, unless one of them is to
+// be compared with its checksum while the others arrive, or the reader has no space for what is queued. Neither may
+// change meanwhile: the caller has the reader, or the mutex is held.
+uint32_t loader_count_awaited(const struct loader *loader, uint32_t wanted);
+
+// Takes reads that have ended, waiting for `awaited` of them (0: looks), and hands them out with loader_hand_out.
+enum sluice_status loader_take_arrivals(struct loader *loader, uint32_t awaited);
+
+// Verifies and hands out what was taken; `status` is that of taking: after a failure everything fails.
+void loader_hand_out(struct loader *loader, enum sluice_status status);
 
 // `user` is the struct loader, whose reader exists. Ends when it is told to stop.
 void *loader_thread(void *user);

@@ -1,227 +1,50 @@
-// The loader's thread: gives the reader what the caller asks for, checks what arrives, and hands it out.
+// The loader's thread: has the reader from a request for it until it has nothing left to do.
 #include "offload/loader_private.h"
-#include "runtime/base/clock.h"
-
-enum { STARTS_MAX = 16 }; // given to the reader at once
-
-// Hands records out to the caller; `status` is theirs.
-static void publish(struct loader *l, const uint64_t *tags, uint32_t count, enum sluice_status status)
-{
-    struct reader_statistics reader = reader_statistics(l->reader);
-    pthread_mutex_lock(&l->mutex);
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t at = ring_push(&l->finished, l->options.capacity);
-        l->done[at] = (struct loader_completion){.tag = tags[i]};
-        if (status < 0) {
-            error_save(&l->failures[at], status);
-            l->done[at].failure = &l->failures[at];
-        }
-    }
-    l->statistics.reader = reader;
-    l->statistics.checksum_cpu_ns = l->checksum_cpu_ns;
-    l->statistics.checksums = l->checksums;
-    bool enough = l->wanted > 0 && l->finished.count >= l->wanted;
-    pthread_mutex_unlock(&l->mutex); // first: the caller would wake up only to wait for it
-    if (enough)
-        pthread_cond_signal(&l->result_came);
-}
-
-// Takes up to `max` requests of what the caller has queued.
-static uint32_t take_queued(struct loader *l, struct loader_request *requests, uint32_t max)
-{
-    uint32_t count = 0;
-    pthread_mutex_lock(&l->mutex);
-    while (count < max && l->queued.count > 0)
-        requests[count++] = l->queue[ring_pop(&l->queued, l->options.capacity)];
-    pthread_mutex_unlock(&l->mutex);
-    return count;
-}
-
-static uint64_t record_number(const struct loader *l, const struct loader_request *request)
-{
-    return container_expert_layer(l->container, request->layer)->expert_first + request->expert;
-}
-
-static bool needs_checksum(const struct loader *l, const struct loader_request *request)
-{
-    if (l->verified)
-        return !verified_has(l->verified, record_number(l, request));
-    return l->options.verify != LOADER_VERIFY_NEVER;
-}
-
-static struct reader_request make_read(struct loader *l, const struct loader_request *request)
-{
-    uint32_t job = l->free_jobs[--l->free_count];
-    bool is_checked = needs_checksum(l, request);
-    l->jobs[job] = (struct job){*request, l->verified ? verified_version(l->verified) : 0, is_checked};
-    l->checked_count += is_checked;
-    return (struct reader_request){
-        .offset = container_expert_offset(l->container, request->layer, request->expert),
-        .destination = request->destination,
-        .bytes = container_expert_layer(l->container, request->layer)->record_bytes,
-        .tag = job,
-    };
-}
-
-// Gives the reader what the caller has queued, as far as it takes it: many reads with one system call.
-static void start_queued(struct loader *l)
-{
-    struct loader_request requests[STARTS_MAX];
-    struct reader_request reads[STARTS_MAX];
-    for (uint32_t count = 1, space; count > 0 && (space = reader_space(l->reader)) > 0;) {
-        count = take_queued(l, requests, space < STARTS_MAX ? space : STARTS_MAX);
-        for (uint32_t i = 0; i < count; i++)
-            reads[i] = make_read(l, &requests[i]);
-        CHECK(reader_submit(l->reader, reads, count) == SLUICE_OK); // there is space
-    }
-}
-
-static enum sluice_status compare_checksum(struct loader *l, const struct job *job)
-{
-    const struct loader_request *request = &job->request;
-    uint64_t start_cpu_ns = clock_thread_cpu_ns();
-    enum sluice_status status =
-        container_expert_verify(l->container, request->layer, request->expert, request->destination);
-    if (status == SLUICE_OK && l->verified)
-        verified_add(l->verified, record_number(l, request), job->version);
-    l->checksum_cpu_ns += clock_thread_cpu_ns() - start_cpu_ns;
-    l->checksums++;
-    return status;
-}
-
-static struct job end_job(struct loader *l, uint32_t number)
-{
-    struct job job = l->jobs[number];
-    l->jobs[number].request.destination = NULL;
-    l->checked_count -= job.is_checked;
-    l->free_jobs[l->free_count++] = number;
-    return job;
-}
-
-// Hands out what has arrived: together what need not be checked, at once what waits behind a checksum.
-static void finish_arrivals(struct loader *l)
-{
-    uint64_t good[ARRIVALS_MAX]; // tags of records that are ready
-    uint32_t good_count = 0;
-    if (l->verified && l->arrived_count)
-        verified_look(l->verified);
-    for (uint32_t i = 0; i < l->arrived_count; i++) {
-        struct job job = end_job(l, (uint32_t)l->arrived[i].tag);
-        enum sluice_status status = reader_completion_check(l->reader, &l->arrived[i]);
-        if (status < 0) {
-            status = error_prefix(status, "layer %u, expert %u", job.request.layer, job.request.expert);
-            publish(l, &job.request.tag, 1, status);
-            continue;
-        }
-        if (!needs_checksum(l, &job.request)) {
-            good[good_count++] = job.request.tag;
-            continue;
-        }
-        if (good_count)
-            publish(l, good, good_count, SLUICE_OK);
-        good_count = 0;
-        publish(l, &job.request.tag, 1, compare_checksum(l, &job));
-        start_queued(l); // before the next checksum, so that the drive's queue stays full
-    }
-    if (good_count)
-        publish(l, good, good_count, SLUICE_OK);
-    l->arrived_count = 0;
-}
-
-// How many reads to wait for: those that the caller waits for anyway are noticed together, unless one of them is to be
-// compared with its checksum while the others arrive, or the reader has no space for what is queued. The mutex is held.
-static uint32_t count_awaited(const struct loader *l)
-{
-    bool together = l->checked_count == 0 && l->queued.count == 0 && l->wanted > l->finished.count;
-    return together ? l->wanted - l->finished.count : 1;
-}
 
 // What the thread does next.
-enum turn { TURN_WORK, TURN_WAIT, TURN_SHRINK, TURN_END };
+enum turn { TURN_START, TURN_WAIT, TURN_END };
 
-static enum turn choose_turn(struct loader *l)
+// `awaited` is for how many reads to wait.
+static enum turn choose_turn(struct loader *l, uint32_t *awaited)
 {
-    enum turn turn = TURN_WORK;
-    bool idle = l->free_count == l->options.capacity; // nothing in the reader
+    enum turn turn = TURN_START;
     pthread_mutex_lock(&l->mutex);
-    while (idle && l->queued.count == 0 && !l->stopping && !l->shrinking)
+    bool idle = !l->thread_reads || l->free_count == l->options.capacity; // nothing in the reader
+    if (l->thread_reads && idle && l->queued.count == 0) {
+        l->thread_reads = false;
+        pthread_cond_signal(&l->result_came); // somebody may wait to take the reader
+    }
+    while (!l->thread_reads && !l->stopping)
         pthread_cond_wait(&l->work_came, &l->mutex);
     if (idle && l->stopping)
         turn = TURN_END;
-    else if (l->shrinking)
-        turn = TURN_SHRINK;
     else if (!idle && (l->queued.count == 0 || reader_space(l->reader) == 0))
         turn = TURN_WAIT;
     l->in_reader = turn == TURN_WAIT;
-    l->awaited = count_awaited(l);
+    *awaited = loader_count_awaited(l, l->wanted);
     pthread_mutex_unlock(&l->mutex);
     return turn;
 }
 
-// Takes reads that have ended, waiting for the first at most until the caller queues more.
-static enum sluice_status wait_for_arrivals(struct loader *l)
+// Waits for reads at most until the caller queues more.
+static void wait_for_arrivals(struct loader *l, uint32_t awaited)
 {
-    enum sluice_status status =
-        reader_wait(l->reader, l->awaited, ARRIVALS_MAX, l->arrived, &l->arrived_count, UINT64_MAX);
+    enum sluice_status status = loader_take_arrivals(l, awaited);
     pthread_mutex_lock(&l->mutex);
     l->in_reader = false;
     pthread_mutex_unlock(&l->mutex);
-    return status;
-}
-
-static void end_shrinking(struct loader *l)
-{
-    pthread_mutex_lock(&l->mutex);
-    l->shrinking = false;
-    pthread_cond_signal(&l->result_came);
-    pthread_mutex_unlock(&l->mutex);
-}
-
-// The reader itself broke (io_uring fails): what is outstanding, and what comes, fails with its message.
-static void fail_everything(struct loader *l, enum sluice_status status)
-{
-    struct error_record failure;
-    error_save(&failure, status);
-    for (uint32_t job = 0; job < l->options.capacity; job++)
-        if (l->jobs[job].request.destination)
-            publish(l, &l->jobs[job].request.tag, 1, error_restore(&failure));
-    for (;;) {
-        pthread_mutex_lock(&l->mutex);
-        while (l->queued.count == 0 && !l->stopping && !l->shrinking)
-            pthread_cond_wait(&l->work_came, &l->mutex);
-        if (l->shrinking) { // the region stays registered until the end
-            pthread_mutex_unlock(&l->mutex);
-            end_shrinking(l);
-            continue;
-        }
-        bool stop = l->queued.count == 0;
-        uint64_t tag = stop ? 0 : l->queue[ring_pop(&l->queued, l->options.capacity)].tag;
-        pthread_mutex_unlock(&l->mutex);
-        if (stop)
-            return;
-        publish(l, &tag, 1, error_restore(&failure));
-    }
+    loader_hand_out(l, status);
 }
 
 void *loader_thread(void *user)
 {
     struct loader *l = user;
-    enum sluice_status status = SLUICE_OK;
-    for (enum turn turn; (turn = choose_turn(l)) != TURN_END;) {
-        if (turn == TURN_SHRINK) {
-            reader_region_shrink(l->reader, l->region_bytes);
-            end_shrinking(l);
-            continue;
-        }
-        if (turn == TURN_WORK) {
-            start_queued(l);
-            continue;
-        }
-        TRY(wait_for_arrivals(l));
-        finish_arrivals(l);
+    uint32_t awaited;
+    for (enum turn turn; (turn = choose_turn(l, &awaited)) != TURN_END;) {
+        if (turn == TURN_START)
+            loader_start_queued(l);
+        else
+            wait_for_arrivals(l, awaited);
     }
-    return NULL;
-fail:
-    fail_everything(l, status);
     return NULL;
 }

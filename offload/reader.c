@@ -349,8 +349,7 @@ enum sluice_status reader_wait(struct reader *r, uint32_t min, uint32_t max, str
     min = min < outstanding ? min : outstanding;
     *count = 0;
     enum sluice_status status = SLUICE_OK;
-    // Looks only if that is all, or if waiting might not: a look is a system call.
-    if (r->in_flight > 0 && (min == 0 || timeout_ns == 0 || r->finished_count > 0))
+    if (r->in_flight > 0)
         TRY(r->operations->collect(r, 1, 0));
     status = wait_until(r, min, max, out, count, deadline_ns);
 fail:

@@ -4,8 +4,8 @@
 // Both use O_DIRECT where the file system accepts it, else the page cache (with one warning in the log). Short reads
 // are continued, EINTR and EAGAIN retried, EIO retried a few times. Nothing is allocated after creation.
 //
-// Threads: one at a time, except for reader_wake; by default the thread of the first reader_submit stays the only one
-// (SINGLE_ISSUER), unless any_thread is set. The pool's own threads are not visible.
+// Threads: one at a time, except for reader_wake; while something is in flight, the one that submitted it. The pool's
+// own threads are not visible.
 #ifndef SLUICE_OFFLOAD_READER_H
 #define SLUICE_OFFLOAD_READER_H
 
@@ -24,14 +24,15 @@ enum {
 
 // Fault injection for tests; all zero: none. A "read" is one operation given to the system, retries included.
 struct reader_faults {
-    uint32_t short_every; // every n-th read ends after about half of its bytes
-    uint32_t error_at;    // read number n (1 is the first)...
-    uint32_t error_count; // ...and the following count - 1 (0 counts as 1) ...
-    int error;            // ...fail with this errno (positive)
-    uint64_t delay_ns;    // a completion is held back until so long after its submission: a drive's latency
-    int setup_error;      // io_uring cannot be set up, errno
-    uint32_t old_kernel;  // io_uring knows none of the newest (1), of all (2) setup flags; both register slowly
-    int register_error;   // the memory cannot be registered, errno
+    uint32_t short_every;          // every n-th read ends after about half of its bytes
+    uint32_t error_at;             // read number n (1 is the first)...
+    uint32_t error_count;          // ...and the following count - 1 (0 counts as 1) ...
+    int error;                     // ...fail with this errno (positive)
+    uint64_t delay_ns;             // a completion is held back until so long after its submission: a drive's latency
+    int setup_error;               // io_uring cannot be set up, errno
+    bool old_kernel;               // io_uring knows no setup flags, and registers slowly
+    int register_error;            // the memory cannot be registered, errno
+    int ring_error;                // io_uring fails when it is waited for, errno
     uint64_t registered_bytes_max; // of one registered buffer, instead of the kernel limit of 1 GiB; 0: that
     int direct_error;              // O_DIRECT reads fail, errno
 };
@@ -40,7 +41,6 @@ struct reader_options {
     enum reader_kind kind; // AUTO: io_uring, else the pool with a note in the log
     uint32_t depth;        // requests in flight, 1..READER_DEPTH_MAX
     bool buffered;         // use the page cache even where O_DIRECT works
-    bool any_thread;       // submit and wait may move between threads (never two at once)
     bool same_file;        // refuse unless the path leads to the file open at same_file_descriptor
     int same_file_descriptor;
     void *region;          // memory that most destinations lie in, to be registered; NULL: none. Stays the caller's,
@@ -93,8 +93,8 @@ uint32_t reader_space(const struct reader *r);
 enum sluice_status reader_submit(struct reader *r, const struct reader_request *requests, uint32_t count);
 
 // Collects between `min` and `max` completions (max >= 1; min is lowered to max and to what is outstanding) into `out`.
-// Waits at most timeout_ns (UINT64_MAX: for ever; 0: polls); SLUICE_PENDING if fewer than min came in time, *count of
-// them are valid all the same. A failed request is not a failure of this call.
+// Waits at most timeout_ns (UINT64_MAX: for ever; 0: looks, without a system call); SLUICE_PENDING if fewer than min
+// came in time, *count of them are valid all the same. A failed request is not a failure of this call.
 enum sluice_status reader_wait(struct reader *r, uint32_t min, uint32_t max, struct reader_completion *out,
                                uint32_t *count, uint64_t timeout_ns);
 
@@ -103,7 +103,7 @@ enum sluice_status reader_wait(struct reader *r, uint32_t min, uint32_t max, str
 void reader_wake(struct reader *r);
 
 // From now on the region is only its first `bytes` (a multiple of 4096): what lay behind is not registered any more, so
-// that its memory can be given back. Nothing is in flight. The thread of reader_submit calls this.
+// that its memory can be given back. Nothing is in flight.
 void reader_region_shrink(struct reader *r, uint64_t bytes);
 
 // Returns completion->status; for a failure sets the message: file, offset, size, reason, what to do.

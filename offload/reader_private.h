@@ -40,7 +40,7 @@ struct reader_operations {
     // Gives what was queued to the system.
     void (*flush)(struct reader *r);
     // Calls reader_result for each read that ended. Waits for the first `min` (>= 1) of those in flight at most until
-    // deadline_ns of clock_ns (0: not at all). Something is in flight.
+    // deadline_ns of clock_ns (0: not at all, which is no system call). Something is in flight.
     enum sluice_status (*collect)(struct reader *r, uint32_t min, uint64_t deadline_ns);
     // From any thread: ends a `collect` that waits for one read, or that is about to.
     void (*wake)(struct reader *r);

@@ -222,14 +222,15 @@ struct sluice_stats {
     uint64_t expert_bytes_read;
     uint64_t expert_reads_wasted;                    // experts read ahead of the router's choice, in vain
     uint64_t wait_drive_ns, wait_gpu_ns, reading_ns; // reading_ns: time with at least one read in flight
-    uint64_t io_cpu_ns; // processor time of the engine's own threads (reading); the caller's thread is not counted
-    uint64_t checksum_cpu_ns; // of that, checksums of what was read
-    uint64_t checksums;       // experts read whose checksum was computed (options.verify)
-    uint64_t wait_gpu_cpu_ns; // processor time of the caller's thread within wait_gpu_ns: polling, sleeping, waking up
-    uint64_t wait_drive_cpu_ns; // and within wait_drive_ns
+    uint64_t io_cpu_ns;        // processor time of reading, on the engine's own thread or the caller's
+    uint64_t io_caller_cpu_ns; // of that, the caller's: what a decode reads it reads itself; an estimate, from a sample
+    uint64_t checksum_cpu_ns;  // of io_cpu_ns, checksums of what was read
+    uint64_t checksums;        // experts read whose checksum was computed (options.verify)
+    uint64_t wait_gpu_cpu_ns;  // processor time of the caller's thread within wait_gpu_ns: polling, sleeping, waking up
+    uint64_t wait_drive_cpu_ns; // and within wait_drive_ns, while the engine's thread reads
     uint64_t record_cpu_ns;     // and of recording and submitting, without what a driver does on threads of its own
     uint64_t submits, dispatches, barriers;
-    uint64_t recorded, replayed; // parts of commands that were recorded, and that had been recorded earlier
+    uint64_t recorded, replayed;             // parts of commands that were recorded, and that had been recorded earlier
     uint64_t sets_filled;                    // descriptor sets that named other ranges before, or none
     uint64_t device_bytes, device_bytes_max; // device memory now and at most
     uint64_t host_bytes;                     // expert slots in host memory, beside the device's

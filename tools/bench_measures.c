@@ -35,6 +35,7 @@ static struct bench_measures measures_of(const struct bench_result *r)
     const struct sluice_stats *s = &r->stats;
     double uses = (double)(s->expert_hits_device + s->expert_hits_host + s->expert_misses), tokens = r->tokens;
     double ns = (double)r->ns;
+    uint64_t other_ns = r->thread_cpu_ns > s->record_cpu_ns ? r->thread_cpu_ns - s->record_cpu_ns : 0;
     return (struct bench_measures){
         .tok_s = ratio(tokens, seconds(r->ns)),
         .bytes_read_per_token = ratio((double)s->expert_bytes_read, tokens),
@@ -48,7 +49,7 @@ static struct bench_measures measures_of(const struct bench_result *r)
         .submits_per_token = ratio((double)s->submits, tokens),
         .host_cpu_per_token = ratio(seconds(r->host_cpu_ns), tokens),
         .record_cpu = ratio(seconds(s->record_cpu_ns), tokens),
-        .other_cpu = ratio(seconds(r->thread_cpu_ns - s->record_cpu_ns), tokens),
+        .other_cpu = ratio(seconds(other_ns), tokens),
         .read_cpu = ratio(seconds(s->io_cpu_ns - s->checksum_cpu_ns), tokens),
         .checksum_cpu = ratio(seconds(s->checksum_cpu_ns), tokens),
     };

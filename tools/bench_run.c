@@ -140,8 +140,10 @@ static void end(struct bench *b, struct bench_result *r)
     r->cpu_ns = clock_process_cpu_ns() - b->start_cpu_ns;
     r->experts_used = b->experts_used;
     sluice_stats(b->engine, &r->stats);
-    r->thread_cpu_ns = thread_cpu_ns - r->stats.wait_gpu_cpu_ns - r->stats.wait_drive_cpu_ns;
-    r->host_cpu_ns = r->thread_cpu_ns + r->stats.io_cpu_ns;
+    uint64_t busy_ns = thread_cpu_ns - r->stats.wait_gpu_cpu_ns - r->stats.wait_drive_cpu_ns;
+    uint64_t reading_ns = r->stats.io_caller_cpu_ns; // an estimate
+    r->thread_cpu_ns = busy_ns > reading_ns ? busy_ns - reading_ns : 0;
+    r->host_cpu_ns = busy_ns + r->stats.io_cpu_ns - reading_ns;
     r->kernel_count = list_kernels(b, r->kernels);
     subtract_kernels(b, r);
 }

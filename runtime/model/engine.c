@@ -317,6 +317,7 @@ void sluice_stats(const struct sluice_engine *e, struct sluice_stats *stats)
         .reading_ns = p.busy_ns - b->busy_ns,
         .wait_gpu_ns = u.wait_ns - e->usage_base.wait_ns,
         .io_cpu_ns = p.cpu_ns - b->cpu_ns,
+        .io_caller_cpu_ns = p.caller_cpu_ns - b->caller_cpu_ns,
         .checksum_cpu_ns = p.checksum_cpu_ns - b->checksum_cpu_ns,
         .checksums = p.checksums - b->checksums,
         .record_cpu_ns = e->record.cpu_ns - e->record_base_ns,

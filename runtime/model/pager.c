@@ -182,6 +182,7 @@ struct pager_statistics pager_statistics(const struct pager *pager)
         .wait_cpu_ns = d.wait_cpu_ns,
         .busy_ns = d.reader.busy_ns,
         .cpu_ns = d.cpu_ns,
+        .caller_cpu_ns = d.caller_cpu_ns,
         .checksum_cpu_ns = d.checksum_cpu_ns,
         .checksums = d.checksums,
         .device_bytes = pager->options.device_slots * pager->slot_bytes,

@@ -20,7 +20,8 @@
 // that use its slot are complete. On a card with memory of its own the kernels would read every expert over the bus,
 // and again for each token that uses it, at a fraction of the rate of the card's memory: there places are separate.
 //
-// Reads and checksums have a thread of their own (loader.h); the pager is called from one thread.
+// A prompt's reads and checksums have a thread of their own, a decode's are done by the caller's (loader.h); the pager
+// is called from one thread at a time.
 #ifndef SLUICE_MODEL_PAGER_H
 #define SLUICE_MODEL_PAGER_H
 
@@ -125,9 +126,10 @@ struct pager_statistics {
     uint64_t hits_device, hits_host, misses;
     uint64_t wasted; // experts read ahead in vain
     uint64_t bytes_read, wait_ns, busy_ns;
-    uint64_t wait_cpu_ns;     // processor time within wait_ns
-    uint64_t cpu_ns;          // processor time of the reading thread, checksums included
-    uint64_t checksum_cpu_ns; // of that, checksums
+    uint64_t wait_cpu_ns;     // processor time within wait_ns that is not in cpu_ns
+    uint64_t cpu_ns;          // processor time of reading, checksums included
+    uint64_t caller_cpu_ns;   // of that, on the caller's thread
+    uint64_t checksum_cpu_ns; // of cpu_ns, checksums
     uint64_t checksums;       // records whose checksum was computed
     uint64_t device_bytes, host_bytes;
 };

@@ -103,14 +103,15 @@ static bool request_list(struct pager *pager, struct sweep *sweep)
 }
 
 // Acquires further experts, as far as slots and the loader allow: of the sweep under way, then of the one read ahead.
-// Their reads begin together: the loader's thread is woken once.
+// Their reads begin together. Those of a decode are few, and waited for at once: no thread has to be woken for them.
 static void request_more(struct pager *pager)
 {
     resume_stalled(pager);
     if (request_list(pager, sweep_now(pager)) && sweep_ahead(pager)->open)
         request_list(pager, sweep_ahead(pager));
     if (pager->batch_count)
-        loader_submit(pager->loader, pager->batch, pager->batch_count);
+        loader_submit(pager->loader, pager->batch, pager->batch_count,
+                      sweep_now(pager)->mode == RESIDENCY_NORMAL ? LOADER_BY_CALLER : LOADER_BY_THREAD);
     pager->batch_count = 0;
 }
 

@@ -1,10 +1,14 @@
-// The thread that brings expert records: everything arrives verified, whatever fails is said, nothing is left behind.
+// What brings expert records, by its own thread and by the caller's: everything arrives verified, whatever fails is
+// said, nothing is left behind.
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -71,11 +75,14 @@ static uint8_t *slot(uint32_t index)
     return memory + (size_t)index * RECORD_BYTES_MAX;
 }
 
+static enum loader_by by; // who reads; all tests run both ways
+static bool alternates;   // it is somebody else now and then
+
 static void submit(struct loader *loader, uint32_t index, uint32_t number)
 {
     struct loader_request request = {experts[number].layer, experts[number].expert, slot(index), index << 8 | number};
     memset(slot(index), 0xEE, RECORD_BYTES_MAX);
-    loader_submit(loader, &request, 1);
+    loader_submit(loader, &request, 1, by);
 }
 
 static void assert_record(uint32_t index, uint32_t number)
@@ -94,6 +101,8 @@ static void load_many(struct loader *loader, uint32_t total)
         free_slots[free_count++] = i;
     while (collected < total) {
         struct loader_completion done[SLOTS];
+        if (alternates)
+            by = random_next(&random) % 2 ? LOADER_BY_THREAD : LOADER_BY_CALLER;
         while (submitted < total && free_count > 0 && random_next(&random) % 4 != 0) {
             assert_true(loader_space(loader) > 0);
             submit(loader, free_slots[--free_count], (uint32_t)(random_next(&random) % SAMPLE_EXPERTS));
@@ -112,14 +121,15 @@ static void load_many(struct loader *loader, uint32_t total)
 
 static void loads(enum reader_kind kind)
 {
-    struct reader_faults faults = {.short_every = 3};
+    const struct reader_faults faults = {.short_every = 3};
     for (int i = 0; i < 2; i++) {
         struct loader *loader = open_loader(kind, i ? &faults : NULL);
         load_many(loader, 500);
         struct loader_statistics statistics = loader_statistics(loader);
         assert_int_equal(statistics.reader.requests, 500);
         assert_true(statistics.reader.bytes > 500 * 4096);
-        assert_true(statistics.cpu_ns > 0);
+        assert_true(statistics.cpu_ns > 0 && statistics.cpu_ns >= statistics.caller_cpu_ns);
+        assert_true(alternates || (statistics.caller_cpu_ns > 0) == (by == LOADER_BY_CALLER));
         loader_destroy(loader);
     }
 }
@@ -135,6 +145,94 @@ static void pread_loads_what_was_asked_for(void **state)
 {
     (void)state;
     loads(READER_PREAD);
+}
+
+// After a prompt the tokens' reads would hang, or get another one's records.
+static void the_reader_changes_hands(void **state)
+{
+    (void)state;
+    enum loader_by before = by;
+    alternates = true;
+    loads(READER_PREAD);
+    loads(READER_URING);
+    alternates = false;
+    by = before;
+}
+
+static void *load_some(void *user)
+{
+    load_many(user, 20);
+    return NULL;
+}
+
+// A server that serves each request on another thread would hang once it decodes.
+static void callers_may_take_turns(void **state)
+{
+    (void)state;
+    const enum reader_kind kinds[] = {READER_PREAD, READER_URING};
+    for (int i = 0; i < 2; i++) {
+        struct loader *loader = open_loader(kinds[i], NULL);
+        for (int n = 0; n < 10; n++) {
+            pthread_t thread;
+            assert_int_equal(pthread_create(&thread, NULL, load_some, loader), 0);
+            pthread_join(thread, NULL);
+            load_many(loader, 20);
+        }
+        loader_destroy(loader);
+    }
+}
+
+static volatile sig_atomic_t signals;
+
+static void count_signal(int number)
+{
+    (void)number;
+    signals++;
+}
+
+// A terminal that changes its size, or Ctrl-C while the caller waits for the drive, would end an answer, or hand out
+// records that are not there.
+static void signals_do_not_end_a_wait(void **state)
+{
+    (void)state;
+    const enum reader_kind kinds[] = {READER_PREAD, READER_URING};
+    const struct reader_faults slow = {.delay_ns = 5000000};
+    const struct itimerval often = {{.tv_usec = 300}, {.tv_usec = 300}}, never = {0};
+    struct sigaction action = {.sa_handler = count_signal}, before;
+    sigaction(SIGALRM, &action, &before);
+    for (int i = 0; i < 2; i++) {
+        struct loader *loader = open_loader(kinds[i], &slow);
+        signals = 0;
+        setitimer(ITIMER_REAL, &often, NULL);
+        load_many(loader, 20);
+        setitimer(ITIMER_REAL, &never, NULL);
+        assert_true(signals > 0);
+        loader_destroy(loader);
+    }
+    sigaction(SIGALRM, &before, NULL);
+}
+
+// With io_uring failing in mid-work the program would hang, or compute with what was in memory.
+static void a_broken_ring_fails_everything(void **state)
+{
+    (void)state;
+    struct reader_faults faults = {.ring_error = EBADF};
+    struct loader *loader = open_loader(READER_URING, &faults);
+    for (int n = 0; n < 3; n++) {
+        struct loader_completion done[SLOTS];
+        uint32_t count = 0;
+        for (uint32_t i = 0; i < SLOTS; i++)
+            submit(loader, i, i % SAMPLE_EXPERTS);
+        while (loader_space(loader) < SLOTS)
+            count += loader_collect(loader, SLOTS, SLOTS, done + count);
+        assert_int_equal(count, SLOTS);
+        for (uint32_t i = n > 0 ? 0 : SLOTS - 1; i < SLOTS; i++) { // what had come before it broke is good
+            assert_int_equal(error_restore(done[i].failure), SLUICE_ERR_IO);
+            assert_non_null(strstr(error_message(), "io_uring failed"));
+        }
+    }
+    loader_region_shrink(loader, 0);
+    loader_destroy(loader);
 }
 
 // A failing drive would end in a hang or in an answer from garbage; or one bad expert would take good ones with it.
@@ -361,6 +459,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(uring_loads_what_was_asked_for),
         cmocka_unit_test(pread_loads_what_was_asked_for),
+        cmocka_unit_test(the_reader_changes_hands),
+        cmocka_unit_test(callers_may_take_turns),
+        cmocka_unit_test(signals_do_not_end_a_wait),
+        cmocka_unit_test(a_broken_ring_fails_everything),
         cmocka_unit_test(failures_name_the_expert_and_spare_the_others),
         cmocka_unit_test(checksums_are_computed_as_often_as_asked_for),
         cmocka_unit_test(a_changed_file_is_verified_again),
@@ -370,5 +472,8 @@ int main(void)
         cmocka_unit_test(a_smaller_region_is_let_go),
         cmocka_unit_test(every_failed_allocation_is_an_error),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    by = LOADER_BY_THREAD;
+    int failed = cmocka_run_group_tests_name("by the thread", tests, set_up, tear_down);
+    by = LOADER_BY_CALLER;
+    return failed + cmocka_run_group_tests_name("by the caller", tests, set_up, tear_down);
 }
