@@ -162,7 +162,6 @@ static enum sluice_status submit(struct gpu_command *const *commands, unsigned c
     VkTimelineSemaphoreSubmitInfo timelines[GPU_SUBMIT_COMMANDS_MAX];
     VkSubmitInfo infos[GPU_SUBMIT_COMMANDS_MAX] = {0};
     VkCommandBuffer handles[GPU_SUBMIT_COMMANDS_MAX][COMMAND_PARTS_MAX];
-    gpu_tick_done(device); // what is complete can be used again
     for (unsigned i = 0; i < count; i++) {
         ticks[i] = device->tick_last + 1 + i;
         TRY(find_parts(commands[i], ticks[i], handles[i]));

@@ -291,8 +291,11 @@ struct recording *replay_find(struct gpu_device *device, struct list_part part, 
 
 // The recording that the memo knows for the key, if it is kept still, in no pending submission, and its array (NULL:
 // it has none) is this one or can be made it. Else NULL.
-struct recording *replay_recall(const struct gpu_device *device, const struct gpu_memo *memo, uint64_t key,
+struct recording *replay_recall(struct gpu_device *device, const struct gpu_memo *memo, uint64_t key,
                                 const struct gpu_range *array);
+
+// The array[SHADER_ARRAY_BUFFERS] that a kept recording was submitted with last, or NULL.
+const struct gpu_range *replay_array(const struct recording *recording);
 
 // The part was recorded as `recording`, which the memo knows from now on if it is kept.
 void replay_remember(struct gpu_memo *memo, const struct command_part *part, struct list_part content,

@@ -95,27 +95,33 @@ void gpu_part(struct gpu_command *command)
     command->parts[command->part_count++] = (struct command_part){.begin = command->list.size};
 }
 
-static void add_array(struct gpu_command *command, struct command_part *part, const struct gpu_range *array)
+// array[SHADER_ARRAY_BUFFERS], of which `count` matter. Where it is known otherwise the rest stays as it was.
+static void add_array(struct gpu_command *command, struct command_part *part, struct gpu_range *array, unsigned count,
+                      const struct recording *known)
 {
-    for (unsigned i = 0; i < SHADER_ARRAY_BUFFERS; i++)
+    for (unsigned i = 0; i < count; i++)
         check_binding(command, array[i]);
+    for (unsigned i = count; known && i < SHADER_ARRAY_BUFFERS; i++)
+        array[i] = replay_array(known)[i];
     part->has_array = true;
     add(command, &(struct list_op){.kind = LIST_ARRAY, .range_count = SHADER_ARRAY_BUFFERS}, array, NULL);
 }
 
-// array[SHADER_ARRAY_BUFFERS], or NULL.
-static bool begin_again(struct gpu_command *command, struct gpu_memo *memo, uint64_t key, const struct gpu_range *array)
+// array[SHADER_ARRAY_BUFFERS], of which `count` matter, or NULL.
+static bool begin_again(struct gpu_command *command, struct gpu_memo *memo, uint64_t key, struct gpu_range *array,
+                        unsigned count)
 {
     struct replay *replay = &command->device->replay;
     gpu_part(command);
     if (command->timed || !is_recording(command) || command->part_count >= COMMAND_PARTS_MAX - 1)
         return false;
     struct command_part *part = &command->parts[command->part_count - 1];
-    if (array)
-        add_array(command, part, array);
     struct recording *known = replay_recall(command->device, memo, key, array);
+    bool audits = known && ++replay->recalled % REPLAY_AUDIT == 0;
     part->memo = memo;
-    if (!known || ++replay->recalled % REPLAY_AUDIT == 0) {
+    if (array)
+        add_array(command, part, array, count, audits ? NULL : known);
+    if (!known || audits) {
         memo->key = key;
         part->audited = known;
         return false;
@@ -128,7 +134,7 @@ static bool begin_again(struct gpu_command *command, struct gpu_memo *memo, uint
 
 bool gpu_again(struct gpu_command *command, struct gpu_memo *memo, uint64_t key)
 {
-    return begin_again(command, memo, key, NULL);
+    return begin_again(command, memo, key, NULL, 0);
 }
 
 bool gpu_again_array(struct gpu_command *command, struct gpu_memo *memo, uint64_t key, const struct gpu_range *ranges,
@@ -138,5 +144,5 @@ bool gpu_again_array(struct gpu_command *command, struct gpu_memo *memo, uint64_
     CHECK(count > 0 && count <= SHADER_ARRAY_BUFFERS);
     for (unsigned i = 0; i < SHADER_ARRAY_BUFFERS; i++)
         array[i] = ranges[i < count ? i : count - 1];
-    return begin_again(command, memo, key, array);
+    return begin_again(command, memo, key, array, count);
 }

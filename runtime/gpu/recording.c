@@ -66,6 +66,7 @@ static enum sluice_status recording_create(struct gpu_device *device, struct rec
 // Takes one out of the list whose submission is complete, or makes one.
 static enum sluice_status take_idle(struct gpu_device *device, struct recording **out)
 {
+    gpu_tick_done(device);
     for (struct recording **at = &device->recordings; *at; at = &(*at)->next) {
         if ((*at)->tick > device->tick_done)
             continue;

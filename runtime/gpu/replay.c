@@ -44,6 +44,13 @@ static void use(struct replay *replay, struct recording *recording)
 
 // --- keeping --------------------------------------------------------------------------------------------------------
 
+// Whether the recording is in no pending submission. Asks the driver only if it was in one when last asked.
+static bool is_idle(struct gpu_device *device, const struct recording *recording)
+{
+    return recording->tick <= device->tick_done ||
+           (recording->tick <= device->tick_last && recording->tick <= gpu_tick_done(device));
+}
+
 // Whether the part's array is no part of its content, since others can be put in its place.
 static bool array_varies(const struct gpu_device *device, struct list_part part)
 {
@@ -151,19 +158,20 @@ static bool make_room(struct gpu_device *device, size_t bytes)
     if (bytes > REPLAY_BYTES_MAX / 8)
         return false;
     while (replay->count >= REPLAY_KEPT_MAX || replay->bytes + bytes > REPLAY_BYTES_MAX) {
-        if (replay->oldest->tick > device->tick_done)
+        if (!is_idle(device, replay->oldest))
             return false;
         drop(device, replay->oldest);
     }
     return true;
 }
 
-static bool fits(const struct gpu_device *device, const struct recording *recording, struct list_part part)
+static bool fits(struct gpu_device *device, const struct recording *recording, struct list_part part)
 {
-    if (recording->content_bytes != part.size || recording->tick > device->tick_done)
+    if (recording->content_bytes != part.size)
         return false;
-    return array_varies(device, part) ? list_parts_match(content_of(recording), part)
-                                      : memcmp(recording->content, part.bytes, part.size) == 0;
+    bool same = array_varies(device, part) ? list_parts_match(content_of(recording), part)
+                                           : memcmp(recording->content, part.bytes, part.size) == 0;
+    return same && is_idle(device, recording);
 }
 
 struct recording *replay_find(struct gpu_device *device, struct list_part part, bool *keep)
@@ -204,17 +212,21 @@ void replay_use(struct gpu_device *device, struct recording *recording, struct l
 
 // --- memos ----------------------------------------------------------------------------------------------------------
 
-struct recording *replay_recall(const struct gpu_device *device, const struct gpu_memo *memo, uint64_t key,
+struct recording *replay_recall(struct gpu_device *device, const struct gpu_memo *memo, uint64_t key,
                                 const struct gpu_range *array)
 {
     struct recording *recording = memo->recording;
     bool is_it = recording && recording->serial == memo->serial && memo->key == key;
-    if (!is_it || recording->tick > device->tick_done)
+    if (!is_it || !is_idle(device, recording))
         return NULL;
-    const struct gpu_range *old = list_part_array(content_of(recording));
     if (!array || device->caps.updates_arrays)
         return recording;
-    return memcmp(array, old, SHADER_ARRAY_BUFFERS * sizeof *array) == 0 ? recording : NULL;
+    return memcmp(array, replay_array(recording), SHADER_ARRAY_BUFFERS * sizeof *array) == 0 ? recording : NULL;
+}
+
+const struct gpu_range *replay_array(const struct recording *recording)
+{
+    return list_part_array(content_of(recording));
 }
 
 // The content but for its end, which depends on what follows in the command.

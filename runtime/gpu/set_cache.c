@@ -249,18 +249,31 @@ enum sluice_status set_cache_get_own(struct gpu_device *device, const struct gpu
     return SLUICE_OK;
 }
 
+static bool is_same(const struct gpu_range *a, const struct gpu_range *b)
+{
+    return a->buffer == b->buffer && a->offset == b->offset && a->bytes == b->bytes;
+}
+
 void set_cache_put_array(struct gpu_device *device, struct cached_set *set, const struct gpu_range *array)
 {
     if (!has_array(set->buffers) || set->is_named)
         return;
     VkDescriptorBufferInfo infos[SHADER_ARRAY_BUFFERS];
-    for (unsigned i = 0; i < SHADER_ARRAY_BUFFERS; i++)
+    unsigned first = 0, end = SHADER_ARRAY_BUFFERS;
+    while (first < end && is_same(&array[first], &set->ranges[first]))
+        first++;
+    while (first < end && is_same(&array[end - 1], &set->ranges[end - 1]))
+        end--;
+    if (first == end)
+        return;
+    for (unsigned i = first; i < end; i++)
         infos[i] = buffer_info(&array[i]);
     VkWriteDescriptorSet write = {.sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET,
                                   .dstSet = set->handle,
-                                  .descriptorCount = SHADER_ARRAY_BUFFERS,
+                                  .dstArrayElement = first,
+                                  .descriptorCount = end - first,
                                   .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
-                                  .pBufferInfo = infos};
+                                  .pBufferInfo = infos + first};
     vkUpdateDescriptorSets(device->handle, 1, &write, 0, NULL);
     memcpy(set->ranges, array, sizeof(struct gpu_range[SHADER_ARRAY_BUFFERS]));
 }

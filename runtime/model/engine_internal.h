@@ -79,6 +79,8 @@ struct sluice_engine {
     } documents[DOCUMENTS_MAX]; // copies handed out so far
     unsigned document_count;
 
+    uint64_t budget_read_ns; // when budget_watch asked last, clock_ns
+
     struct {
         uint64_t cpu_ns, start_ns;
         unsigned depth;
