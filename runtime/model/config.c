@@ -276,6 +276,11 @@ static enum sluice_status parse_attention(const json_t *root, struct model_confi
     TRY(read_u32(root, "num_attention_heads", 1, MODEL_HEADS_MAX, &config->heads));
     TRY(read_u32(root, "num_key_value_heads", 1, MODEL_HEADS_MAX, &config->kv_heads));
     TRY(require_multiple("num_attention_heads", config->heads, "num_key_value_heads", config->kv_heads));
+    if (config->heads / config->kv_heads > MODEL_HEADS_PER_KV_MAX)
+        TRY(error_set(
+            SLUICE_ERR_FORMAT,
+            "config.json: \"num_attention_heads\" is %u times \"num_key_value_heads\"; supported are up to %d",
+            config->heads / config->kv_heads, MODEL_HEADS_PER_KV_MAX));
     TRY(read_size(root, "head_dim", MODEL_HEAD_DIM_MAX, &config->head_dim));
     TRY(read_u32(root, "max_position_embeddings", 1, MODEL_POSITIONS_MAX, &config->positions_max));
     TRY(parse_rope(root, config));

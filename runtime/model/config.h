@@ -20,9 +20,10 @@ enum {
     MODEL_LAYERS_MAX = 1024,
     MODEL_EXPERTS_MAX = 1024,
     MODEL_TOP_K_MAX = 32,
-    MODEL_HEADS_MAX = 256,    // of attention and of DeltaNet, queries and values
-    MODEL_HEAD_DIM_MAX = 256, // of attention and of DeltaNet
-    MODEL_HIDDEN_MAX = 32768, // hidden_size and every intermediate size
+    MODEL_HEADS_MAX = 256,       // of attention and of DeltaNet, queries and values
+    MODEL_HEADS_PER_KV_MAX = 16, // query heads that share one of keys and values
+    MODEL_HEAD_DIM_MAX = 256,    // of attention and of DeltaNet
+    MODEL_HIDDEN_MAX = 32768,    // hidden_size and every intermediate size
     MODEL_VOCAB_MAX = 1 << 20,
     MODEL_CONV_TAPS_MAX = 8, // at least 2
     MODEL_EOS_MAX = 8,

@@ -122,6 +122,8 @@ static const struct refusal refusals[] = {
     {"num_attention_heads", "15", "num_attention_heads"},
     {"num_key_value_heads", "3", "\"num_attention_heads\" is 16, which is no multiple of \"num_key_value_heads\", 3"},
     {"num_key_value_heads", "0", "num_key_value_heads"},
+    {"num_attention_heads", "64",
+     "\"num_attention_heads\" is 32 times \"num_key_value_heads\"; supported are up to 16"},
     {"head_dim", NULL, "head_dim"},
     {"head_dim", "512", "head_dim"},
     {"head_dim", "252", "head_dim"},
