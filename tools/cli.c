@@ -1,7 +1,5 @@
 #include "tools/cli.h"
 
-#include <ctype.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -10,68 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "offload/budget.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/output_path.h"
-
-// --- values ---------------------------------------------------------------------------------------------------------
-
-enum sluice_status cli_parse_flag(const char *text, void *target)
-{
-    (void)text;
-    *(bool *)target = true;
-    return SLUICE_OK;
-}
-
-enum sluice_status cli_parse_text(const char *text, void *target)
-{
-    *(const char **)target = text;
-    return SLUICE_OK;
-}
-
-enum sluice_status cli_parse_u64(const char *text, void *target)
-{
-    char *end;
-    errno = 0;
-    unsigned long long value = strtoull(text, &end, 10);
-    if (!isdigit((unsigned char)*text) || *end || errno)
-        return error_set(SLUICE_ERR_ARGUMENT, "\"%s\" is no whole number from 0 to 2^64 - 1", text);
-    *(uint64_t *)target = value;
-    return SLUICE_OK;
-}
-
-enum sluice_status cli_parse_count(const char *text, void *target)
-{
-    uint64_t value = 0;
-    if (cli_parse_u64(text, &value) != SLUICE_OK || value < 1 || value > UINT32_MAX)
-        return error_set(SLUICE_ERR_ARGUMENT, "\"%s\" is no whole number from 1 to 2^32 - 1", text);
-    *(uint32_t *)target = (uint32_t)value;
-    return SLUICE_OK;
-}
-
-enum sluice_status cli_parse_size(const char *text, void *target)
-{
-    uint64_t bytes;
-    enum sluice_status status = size_parse(text, &bytes);
-    if (status == SLUICE_OK && bytes == 0)
-        status = error_set(SLUICE_ERR_ARGUMENT, "'%s': more than nothing is needed, such as 512M", text);
-    if (status == SLUICE_OK)
-        *(uint64_t *)target = bytes;
-    return status;
-}
-
-enum sluice_status cli_parse_kv(const char *text, void *target)
-{
-    static const char *const names[] = {[SLUICE_KV_F16] = "f16", [SLUICE_KV_F32] = "f32", [SLUICE_KV_Q8] = "q8"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (strcmp(text, names[i]) == 0) {
-            *(enum sluice_kv *)target = (enum sluice_kv)i;
-            return SLUICE_OK;
-        }
-    }
-    return error_set(SLUICE_ERR_ARGUMENT, "\"%s\" is none of f16, f32 and q8", text);
-}
 
 // --- the command line -----------------------------------------------------------------------------------------------
 

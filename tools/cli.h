@@ -60,47 +60,58 @@ struct cli_engine_options {
     const char *device; // index, or part of the name
     uint64_t vram_bytes, ram_bytes;
     uint32_t slots;
-    const char *expert_pool;
-    const char *io;
-    const char *verify;
-    const char *activations;
-    const char *matrix_cores;
-    const char *routing; // only `bench` has it; else NULL
-    uint32_t sessions;   // only `bench` and `plan` have it
-    bool io_only;        // only `bench` has it
+    enum sluice_expert_pool expert_pool;
+    enum sluice_io io;
+    enum sluice_verify verify;
+    enum sluice_activations activations;
+    enum sluice_matrix_cores matrix_cores;
+    enum sluice_routing routing; // only `bench` has it
+    uint32_t sessions;           // only `bench` and `plan` have it
+    bool io_only;                // only `bench` has it
     uint32_t context_tokens;
     enum sluice_kv kv;
     bool recalibrate;
     bool verbose;
 };
 
-cli_parse_function cli_parse_kv; // enum sluice_kv
+// Each stores one of the enum in its name.
+cli_parse_function cli_parse_expert_pool, cli_parse_io, cli_parse_verify, cli_parse_kv, cli_parse_activations,
+    cli_parse_matrix_cores, cli_parse_routing;
 
 // Rows of a table of struct cli_option that fill `e`, a struct cli_engine_options.
-#define CLI_ENGINE_OPTIONS(e)                                                                                          \
-    {"device", 0, "NAME", "graphics device: number or part of its name", cli_parse_text, &(e).device},                 \
-        {"vram", 0, "SIZE", "device memory to use at most", cli_parse_size, &(e).vram_bytes},                          \
-        {"ram", 0, "SIZE", "main memory to keep experts in", cli_parse_size, &(e).ram_bytes},                          \
-        {"slots", 0, "N", "experts to keep in device memory", cli_parse_count, &(e).slots},                            \
-        {"expert-pool",  0,                                                                                            \
-         "MODE",         "experts where drive and device both work: auto (default), unified or separate",              \
-         cli_parse_text, &(e).expert_pool},                                                                            \
-        {"io", 0, "MODE", "how to read the drive: auto, uring or pread", cli_parse_text, &(e).io},                     \
-        {"verify",       0,          "MODE", "checksums of experts: once (default) or always, whenever they are read", \
-         cli_parse_text, &(e).verify},                                                                                 \
-        {"ctx", 0, "TOKENS", "longest text, prompt and answer together", cli_parse_count, &(e).context_tokens},        \
-        {"kv",         0,      "TYPE", "number format of the KV cache: f16 (default), f32, or q8, which halves it",    \
-         cli_parse_kv, &(e).kv},                                                                                       \
-        {"activations",  0,                                                                                            \
-         "TYPE",         "activations in products with quantised weights: q8 (default) or f32",                        \
-         cli_parse_text, &(e).activations},                                                                            \
-        {"matrix-cores", 0,                                                                                            \
-         "MODE",         "matrix cores for prompts: auto (default: if right and faster), on or off",                   \
-         cli_parse_text, &(e).matrix_cores},                                                                           \
-        {"recalibrate",   0, NULL, "measure anew which kernel variants are fast on the device", cli_parse_flag,        \
-         &(e).recalibrate},                                                                                            \
-    {                                                                                                                  \
-        "verbose", 'v', NULL, "say more about what is done", cli_parse_flag, &(e).verbose                              \
+#define CLI_ENGINE_OPTIONS(e)                                                                                       \
+    {"device", 0, "NAME", "graphics device: number or part of its name", cli_parse_text, &(e).device},              \
+        {"vram", 0, "SIZE", "device memory to use at most", cli_parse_size, &(e).vram_bytes},                       \
+        {"ram", 0, "SIZE", "main memory to keep experts in", cli_parse_size, &(e).ram_bytes},                       \
+        {"slots", 0, "N", "experts to keep in device memory", cli_parse_count, &(e).slots},                         \
+        {"expert-pool",                                                                                             \
+         0,                                                                                                         \
+         "MODE",                                                                                                    \
+         "experts where drive and device both work: auto (default), unified or separate",                           \
+         cli_parse_expert_pool,                                                                                     \
+         &(e).expert_pool},                                                                                         \
+        {"io", 0, "MODE", "how to read the drive: auto, uring or pread", cli_parse_io, &(e).io},                    \
+        {"verify",         0,          "MODE", "compare experts with their checksums: once (default) or always",    \
+         cli_parse_verify, &(e).verify},                                                                            \
+        {"ctx", 0, "TOKENS", "longest text, prompt and answer together", cli_parse_count, &(e).context_tokens},     \
+        {"kv",         0,      "TYPE", "number format of the KV cache: f16 (default), f32, or q8, which halves it", \
+         cli_parse_kv, &(e).kv},                                                                                    \
+        {"activations",                                                                                             \
+         0,                                                                                                         \
+         "TYPE",                                                                                                    \
+         "activations in products with quantised weights: q8 (default) or f32",                                     \
+         cli_parse_activations,                                                                                     \
+         &(e).activations},                                                                                         \
+        {"matrix-cores",                                                                                            \
+         0,                                                                                                         \
+         "MODE",                                                                                                    \
+         "matrix cores for prompts: auto (default: if right and faster), on or off",                                \
+         cli_parse_matrix_cores,                                                                                    \
+         &(e).matrix_cores},                                                                                        \
+        {"recalibrate",   0, NULL, "measure anew which kernel variants are fast on the device", cli_parse_flag,     \
+         &(e).recalibrate},                                                                                         \
+    {                                                                                                               \
+        "verbose", 'v', NULL, "say more about what is done", cli_parse_flag, &(e).verbose                           \
     }
 
 // --- messages -------------------------------------------------------------------------------------------------------

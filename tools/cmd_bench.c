@@ -62,6 +62,19 @@ static uint32_t context_needed(const struct bench_options *options)
     return options->depth + most;
 }
 
+// What --routing says. name NULL: nothing.
+struct routing {
+    const char *name;
+    enum sluice_routing kind;
+};
+
+static enum sluice_status parse_routing(const char *text, void *target)
+{
+    struct routing *routing = target;
+    routing->name = text;
+    return cli_parse_routing(text, &routing->kind);
+}
+
 // What goes out, besides the table.
 struct output {
     bool as_json;
@@ -103,19 +116,17 @@ static enum sluice_status bench(const char *path, const struct cli_engine_option
     struct bench_results *results = mem_alloc(1, sizeof *results);
     if (!results)
         return status;
-    enum sluice_io io;
     if (output->csv_path)
         TRY(output_path_check_in_place(output->csv_path)); // before the work
     if (output->compare_path)
         TRY(bench_compare_load(output->compare_path, &before));
-    TRY(engine_parse_io(engine_options->io, &io));
-    TRY(bench_measure_drive(path, io, options, 0, results));
+    TRY(bench_measure_drive(path, engine_options->io, options, 0, results));
     TRY(engine_open_fitting(path, engine_options, context_needed(options), 0, &engine));
     TRY(bench_run(engine, options, results));
-    TRY(bench_measure_drive(path, io, options, 1, results));
+    TRY(bench_measure_drive(path, engine_options->io, options, 1, results));
+    TRY(report(engine, options, results, output, before)); // first: a CSV that fails must not take it along
     if (output->csv_path)
         TRY(bench_measures_write_csv(output->csv_path, engine, options, results));
-    TRY(report(engine, options, results, output, before));
 fail:
     json_decref(before);
     sluice_close(engine);
@@ -128,6 +139,7 @@ int cmd_bench(int argc, char **argv)
     struct bench_options o = {.prompts = {128, 512}, .prompt_count = 2, .generate = 32, .repeat = 1};
     struct cli_engine_options engine_options = {0};
     struct output output = {0};
+    struct routing routing = {0};
     const char *path;
     int exit_status;
     const struct cli_option options[] = {
@@ -137,8 +149,7 @@ int cmd_bench(int argc, char **argv)
         {"depth", 'd', "N", "tokens of context before each of them; default 0", parse_tokens, &o.depth},
         {"sessions", 's', "K", "sessions that decode together; default 1", cli_parse_count, &engine_options.sessions},
         {"repeat", 'r', "R", "report the median of R runs; default 1", cli_parse_count, &o.repeat},
-        {"routing", 0, "KIND", "experts: model (default), or drawn: uniform, recorded", cli_parse_text,
-         &engine_options.routing},
+        {"routing", 0, "KIND", "experts: model (default), or drawn: uniform, recorded", parse_routing, &routing},
         {"trace", 0, "FILE", "record the experts used, for offload_sim", cli_parse_text, &o.trace_path},
         {"io-only", 0, NULL, "read and copy experts, but compute nothing; they are drawn (uniform, unless --routing)",
          cli_parse_flag, &engine_options.io_only},
@@ -177,9 +188,10 @@ int cmd_bench(int argc, char **argv)
     if (o.sessions > SLUICE_SESSIONS_MAX)
         return cli_usage_error(&command, "--sessions %u: at most %d", o.sessions, SLUICE_SESSIONS_MAX);
     o.io_only = engine_options.io_only;
-    if (o.io_only && !engine_options.routing)
-        engine_options.routing = "uniform";
-    o.routing = engine_options.routing;
+    if (o.io_only && !routing.name)
+        routing = (struct routing){"uniform", SLUICE_ROUTING_UNIFORM};
+    engine_options.routing = routing.kind;
+    o.routing = routing.name;
     cli_log_start(engine_options.verbose);
     (void)cli_interrupt_start();
     enum sluice_status status = bench(path, &engine_options, &o, &output);

@@ -117,8 +117,8 @@ static enum sluice_status read_text(struct job *job, bool is_reference)
     struct reading r = {.job = job, .experts = job->experts[is_reference]};
     struct cli_engine_options options = job->engine_options;
     if (is_reference) {
-        options.activations = "f32";
-        options.matrix_cores = "off";
+        options.activations = SLUICE_ACTIVATIONS_F32;
+        options.matrix_cores = SLUICE_MATRIX_CORES_OFF;
         options.kv = SLUICE_KV_F32;
     }
     TRY(engine_open(job->paths[is_reference], &options, (uint32_t)(job->count + job->greedy), &r.engine));

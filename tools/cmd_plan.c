@@ -194,7 +194,7 @@ static enum sluice_status plan(const char *path, const struct cli_engine_options
     struct sluice_options open;
     struct sluice_plan p;
     struct measured m;
-    TRY(engine_options(cli_options, 0, &open));
+    engine_options(cli_options, 0, &open);
     TRY(sluice_plan(path, &open, &p));
     if (!options->as_json)
         print_plan(&p);

@@ -10,90 +10,8 @@
 #include "runtime/base/mem.h"
 #include "runtime/model/config.h"
 
-enum sluice_status engine_parse_io(const char *text, enum sluice_io *io)
+void engine_options(const struct cli_engine_options *options, uint32_t context_needed, struct sluice_options *out)
 {
-    static const struct {
-        const char *name;
-        enum sluice_io io;
-    } names[] = {{"auto", SLUICE_IO_AUTO}, {"uring", SLUICE_IO_URING}, {"pread", SLUICE_IO_PREAD}};
-    *io = SLUICE_IO_AUTO;
-    if (!text)
-        return SLUICE_OK;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (strcmp(text, names[i].name) == 0) {
-            *io = names[i].io;
-            return SLUICE_OK;
-        }
-    }
-    return error_set(SLUICE_ERR_ARGUMENT, "--io %s: choose auto, uring or pread", text);
-}
-
-static enum sluice_status parse_expert_pool(const char *text, enum sluice_expert_pool *pool)
-{
-    static const char *const names[] = {[SLUICE_EXPERT_POOL_AUTO] = "auto",
-                                        [SLUICE_EXPERT_POOL_SEPARATE] = "separate",
-                                        [SLUICE_EXPERT_POOL_UNIFIED] = "unified"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (strcmp(text ? text : "auto", names[i]) == 0) {
-            *pool = (enum sluice_expert_pool)i;
-            return SLUICE_OK;
-        }
-    }
-    return error_set(SLUICE_ERR_ARGUMENT, "--expert-pool %s: choose auto, separate or unified", text);
-}
-
-static enum sluice_status parse_verify(const char *text, enum sluice_verify *verify)
-{
-    *verify = SLUICE_VERIFY_ONCE;
-    if (!text || strcmp(text, "once") == 0)
-        return SLUICE_OK;
-    *verify = SLUICE_VERIFY_ALWAYS;
-    if (strcmp(text, "always") == 0)
-        return SLUICE_OK;
-    return error_set(SLUICE_ERR_ARGUMENT, "--verify %s: choose once or always", text);
-}
-
-static enum sluice_status parse_activations(const char *text, enum sluice_activations *activations)
-{
-    *activations = SLUICE_ACTIVATIONS_Q8;
-    if (!text || strcmp(text, "q8") == 0)
-        return SLUICE_OK;
-    *activations = SLUICE_ACTIVATIONS_F32;
-    if (strcmp(text, "f32") == 0)
-        return SLUICE_OK;
-    return error_set(SLUICE_ERR_ARGUMENT, "--activations %s: choose q8 or f32", text);
-}
-
-static enum sluice_status parse_routing(const char *text, enum sluice_routing *routing)
-{
-    static const char *const names[] = {
-        [SLUICE_ROUTING_MODEL] = "model", [SLUICE_ROUTING_UNIFORM] = "uniform", [SLUICE_ROUTING_RECORDED] = "recorded"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (strcmp(text ? text : "model", names[i]) == 0) {
-            *routing = (enum sluice_routing)i;
-            return SLUICE_OK;
-        }
-    }
-    return error_set(SLUICE_ERR_ARGUMENT, "--routing %s: choose model, uniform or recorded", text);
-}
-
-static enum sluice_status parse_matrix_cores(const char *text, enum sluice_matrix_cores *choice)
-{
-    static const char *const names[] = {
-        [SLUICE_MATRIX_CORES_AUTO] = "auto", [SLUICE_MATRIX_CORES_OFF] = "off", [SLUICE_MATRIX_CORES_ON] = "on"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (strcmp(text ? text : "auto", names[i]) == 0) {
-            *choice = (enum sluice_matrix_cores)i;
-            return SLUICE_OK;
-        }
-    }
-    return error_set(SLUICE_ERR_ARGUMENT, "--matrix-cores %s: choose auto, on or off", text);
-}
-
-enum sluice_status engine_options(const struct cli_engine_options *options, uint32_t context_needed,
-                                  struct sluice_options *out)
-{
-    enum sluice_status status;
     static char cache_folder[PATH_MAX];
     *out = (struct sluice_options){
         .device = options->device,
@@ -102,20 +20,18 @@ enum sluice_status engine_options(const struct cli_engine_options *options, uint
         .slots = options->slots,
         .sessions = options->sessions,
         .context_tokens = options->context_tokens ? options->context_tokens : context_needed,
+        .expert_pool = options->expert_pool,
+        .io = options->io,
+        .verify = options->verify,
         .kv = options->kv,
+        .activations = options->activations,
+        .matrix_cores = options->matrix_cores,
+        .routing = options->routing,
         .cache_folder = cli_cache_folder(cache_folder, sizeof cache_folder),
         .recalibrate = options->recalibrate,
         .timestamps = options->verbose,
         .io_only = options->io_only,
     };
-    TRY(engine_parse_io(options->io, &out->io));
-    TRY(parse_verify(options->verify, &out->verify));
-    TRY(parse_expert_pool(options->expert_pool, &out->expert_pool));
-    TRY(parse_activations(options->activations, &out->activations));
-    TRY(parse_matrix_cores(options->matrix_cores, &out->matrix_cores));
-    TRY(parse_routing(options->routing, &out->routing));
-fail:
-    return status;
 }
 
 enum sluice_status engine_open(const char *path, const struct cli_engine_options *options, uint32_t context_needed,
@@ -123,8 +39,8 @@ enum sluice_status engine_open(const char *path, const struct cli_engine_options
 {
     struct sluice_options open;
     *engine = NULL;
-    enum sluice_status status = engine_options(options, context_needed, &open);
-    return status < 0 ? status : sluice_open(path, &open, engine);
+    engine_options(options, context_needed, &open);
+    return sluice_open(path, &open, engine);
 }
 
 enum sluice_status engine_tap_interrupt(void *user, uint32_t layer, uint32_t first, uint32_t rows, const uint32_t *ids)

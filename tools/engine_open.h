@@ -7,13 +7,9 @@
 #include "runtime/sluice.h"
 #include "tools/cli.h"
 
-// The value of --io; NULL is the default.
-enum sluice_status engine_parse_io(const char *text, enum sluice_io *io);
-
 // The common options as the library takes them. `context_needed`: tokens the command knows it needs; used unless --ctx
 // was given; 0: the default. One call at a time: what *out points to is valid until the next.
-enum sluice_status engine_options(const struct cli_engine_options *options, uint32_t context_needed,
-                                  struct sluice_options *out);
+void engine_options(const struct cli_engine_options *options, uint32_t context_needed, struct sluice_options *out);
 
 // Opens the container with the common options. `context_needed`: tokens the command knows it needs; used unless --ctx
 // was given; 0: the default.

@@ -44,7 +44,7 @@ done
 ok bench m.sluice --prompt 0 --gen 40 --slots 4 --routing recorded --json
 uses >>uses
 [ "$(sort -u uses | wc -l)" -eq 3 ] || fail "kinds of routing differ not as they should: $(cat uses)"
-refused 1 'uniform' bench m.sluice --routing zipf
+refused 2 'none of model, uniform and recorded' bench m.sluice --routing zipf
 
 # What the table, JSON and CSV say about the drive, the cache and the host.
 ok bench m.sluice --prompt 20 --gen 4 --slots 4 --sessions 3 --csv rows.csv --json
@@ -76,7 +76,7 @@ for x, row in (p, rows[0]), (d, rows[1]):
 assert [x["phase"] for x in rows] == ["prefill", "decode"]
 CHECK
 grep -q '^direct ' out && fail "a table in the JSON"
-refused 1 'choose once or always' bench m.sluice --prompt 8 --gen 2 --verify never
+refused 2 'none of once and always' bench m.sluice --prompt 8 --gen 2 --verify never
 ok bench m.sluice --prompt 8 --gen 2 --io pread --verify always
 grep -q '^direct  reads in file order, 32 at once: [0-9.]* GB/s before, ' out || fail "no direct reads"
 [ "$(grep -c '^host  *CPU of .*: recording [0-9.]*, .* checksums [0-9.]*$' out)" -eq 2 ] || fail "no parts of the host's time"

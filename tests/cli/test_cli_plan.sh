@@ -55,7 +55,7 @@ refused 2 'no share' plan m.sluice --hit-rate 70
 refused 1 'try --vram [0-9.]*[MG]' plan m.sluice --vram 100K
 refused 1 'try --ram [0-9.]*M' plan m.sluice --ram 4K --expert-pool separate
 ok plan m.sluice --ctx 300 --ram 900T --no-speed # no more than all experts take
-refused 1 'choose auto, separate or unified' plan m.sluice --expert-pool both
+refused 2 'none of auto, separate and unified' plan m.sluice --expert-pool both
 refused 1 'the model needs at least' plan m.sluice --slots 1
 refused 1 'positions' plan m.sluice --ctx 100000000
 refused 1 'nowhere' plan nowhere

@@ -89,16 +89,28 @@ static void test_engine_options(void **state)
                                         .option_count = sizeof options / sizeof *options,
                                         .positional_min = 1,
                                         .positional_max = 2};
-    char *argv[] = {"test",  "--device=1", "--vram", "8G",    "--ram", "2G",   "--slots", "64", "a",  "--io",
-                    "uring", "--verify",   "always", "--ctx", "1000",  "--kv", "f32",     "-v", "--", "-b"};
+    char *argv[] = {"test",     "--device=1",
+                    "--vram",   "8G",
+                    "--ram",    "2G",
+                    "--slots",  "64",
+                    "a",        "--io",
+                    "uring",    "--verify",
+                    "always",   "--expert-pool",
+                    "separate", "--activations",
+                    "f32",      "--matrix-cores=off",
+                    "--ctx",    "1000",
+                    "--kv",     "f32",
+                    "-v",       "--",
+                    "-b"};
     const char *positional[2];
     int exit_status;
     assert_true(cli_parse(&command, sizeof argv / sizeof *argv, argv, positional, &exit_status));
     assert_string_equal(e.device, "1");
     assert_true(e.vram_bytes == UINT64_C(8) << 30 && e.ram_bytes == UINT64_C(2) << 30);
     assert_int_equal(e.slots, 64);
-    assert_string_equal(e.io, "uring");
-    assert_string_equal(e.verify, "always");
+    assert_true(e.io == SLUICE_IO_URING && e.verify == SLUICE_VERIFY_ALWAYS);
+    assert_true(e.expert_pool == SLUICE_EXPERT_POOL_SEPARATE && e.activations == SLUICE_ACTIVATIONS_F32);
+    assert_int_equal(e.matrix_cores, SLUICE_MATRIX_CORES_OFF);
     assert_int_equal(e.context_tokens, 1000);
     assert_true(e.kv == SLUICE_KV_F32 && e.verbose);
     assert_string_equal(positional[0], "a");
