@@ -111,6 +111,8 @@ static enum sluice_status resume(struct container_writer *w)
         log_message(LOG_NOTE, "%s: going on; %" PRIu32 " of %" PRIu32 " items are there, %" PRIu32 " had changed",
                     w->path, r.resumed_count, w->item_count, r.changed_count);
     } else {
+        if (part_bytes > 0)
+            log_message(LOG_WARNING, "%s: what is there is of another conversion; starting over", w->part_path);
         TRY(start_over(w, identity));
     }
     status = SLUICE_OK;

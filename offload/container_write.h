@@ -3,7 +3,8 @@
 //
 // The whole plan is declared first, so that every offset is known before the first byte. The data goes to PATH.part;
 // PATH.part.journal lists what has safely arrived there. Opening a writer again with the same plan and fingerprint goes
-// on from there, everything listed being re-read and compared first; with another plan or fingerprint it starts over.
+// on from there, everything listed being re-read and compared first; with another plan or fingerprint it starts over,
+// with a warning.
 // container_writer_finish writes directory and header, syncs, and renames PATH.part to PATH (replacing a file that is
 // already there). Two writers of one path: the second is refused. Items of 64 KiB and more are written past the page
 // cache where the file system can (O_DIRECT), so that a file larger than memory pushes nothing out of it.

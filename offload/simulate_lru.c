@@ -39,7 +39,7 @@ static enum sluice_status stack_init(struct stack *s, const struct sim_trace *t)
 {
     size_t experts = (size_t)t->shape.layer_count * t->shape.expert_count;
     *s = (struct stack){.uses = t->expert_total, .distance_max = (uint32_t)experts};
-    CHECK(t->expert_total < UINT32_MAX);
+    CHECK(t->expert_total < UINT32_MAX); // see sim_trace_load
     s->tree = mem_alloc(s->uses + 1, sizeof *s->tree);
     s->last_use = mem_alloc(experts, sizeof *s->last_use);
     s->distance = mem_alloc(experts + 1, sizeof *s->distance);

@@ -34,6 +34,8 @@ static enum sluice_status add_record(struct loading *l, const struct trace_recor
         t->counted_from = t->record_count;
         return SLUICE_OK;
     }
+    if (t->expert_total + r->count >= UINT32_MAX)
+        return error_set(SLUICE_ERR_UNSUPPORTED, "%s: records more than 2^32 uses of experts", l->path);
     void *records = t->records, *experts = t->experts;
     status = grow(&records, &l->record_capacity, t->record_count + 1, sizeof *t->records);
     t->records = records;

@@ -297,6 +297,8 @@ int cmd_logits(int argc, char **argv)
         return exit_status;
     if (!job.ids_path || !job.out_path)
         return cli_usage_error(&command, "--ids and -o are both needed");
+    if (job.decode && job.split)
+        return cli_usage_error(&command, "--decode feeds single tokens: there is nothing to --split");
     if (job.sessions && !job.greedy)
         return cli_usage_error(&command, "--sessions needs --greedy");
     job.engine_options.sessions = job.sessions;

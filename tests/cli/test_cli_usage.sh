@@ -28,6 +28,8 @@ refused 2 '"zero" is no whole number' convert dir -o x --threads zero
 refused 2 '"0" is no whole number' convert dir -o x --threads=0
 refused 2 'no whole number' synth --config x -o y --seed -3
 refused 2 'no number of gigabytes' synth --config x -o y --shard-gb 0
+refused 2 'none of auto, uring and pread' bench m.sluice --io fast
+refused 2 'nothing to --split' logits m.sluice --ids ids.json -o x --decode --split 3
 refused 1 'q4_k' convert dir -o x --type q3_k
 refused 1 'nowhere' inspect nowhere
 refused 1 'nowhere' verify nowhere

@@ -20,7 +20,10 @@
 
 #include "container_sample.h"
 #include "offload/container.h"
+#include "runtime/base/log.h"
 #include "runtime/base/mem.h"
+
+enum { WARNING_BYTES = 256 };
 
 static char folder[64], path[96], part_path[112], journal_path[128];
 static uint8_t *good; // the bytes of the uninterrupted sample
@@ -204,15 +207,26 @@ static void lost_data_is_written_again(void **state)
     free(part);
 }
 
-// A conversion with other options would go on with the data of the earlier one.
+static void keep_warning(void *user, enum log_level level, const char *text)
+{
+    if (level == LOG_WARNING)
+        snprintf(user, WARNING_BYTES, "%s", text);
+}
+
+// A conversion with other options would go on with the data of the earlier one, or throw hours of work away in silence.
 static void other_inputs_start_over(void **state)
 {
     (void)state;
     struct container_writer *w;
+    char warning[WARNING_BYTES] = "";
+    log_set(keep_warning, warning);
     struct container_writer_options other = sample_options;
     other.fingerprint[3] ^= 1;
     leave_unfinished();
+    assert_string_equal(warning, "");
     assert_int_equal(container_writer_open(path, &sample_plan, &other, &w), SLUICE_OK);
+    log_set(NULL, NULL);
+    assert_non_null(strstr(warning, ".part: what is there is of another conversion"));
     assert_false(container_writer_has_tensor(w, 0));
     container_writer_close(w);
     assert_false(exists(part_path)); // nothing was written
