@@ -133,6 +133,11 @@ static void begin(struct bench *b)
     b->start_ns = clock_ns();
 }
 
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 static void end(struct bench *b, struct bench_result *r)
 {
     r->ns = clock_ns() - b->start_ns;
@@ -141,9 +146,12 @@ static void end(struct bench *b, struct bench_result *r)
     r->experts_used = b->experts_used;
     sluice_stats(b->engine, &r->stats);
     uint64_t busy_ns = thread_cpu_ns - r->stats.wait_gpu_cpu_ns - r->stats.wait_drive_cpu_ns;
-    uint64_t reading_ns = r->stats.io_caller_cpu_ns; // an estimate
-    r->thread_cpu_ns = busy_ns > reading_ns ? busy_ns - reading_ns : 0;
-    r->host_cpu_ns = busy_ns + r->stats.io_cpu_ns - reading_ns;
+    // Reading on this thread is an estimate from some of its calls: it may come out larger than what was spent.
+    uint64_t estimate_ns = r->stats.io_caller_cpu_ns, rest_ns = busy_ns - least(busy_ns, r->stats.record_cpu_ns);
+    uint64_t reading_ns = least(estimate_ns, rest_ns);
+    r->stats.io_cpu_ns -= estimate_ns - reading_ns;
+    r->thread_cpu_ns = busy_ns - reading_ns;
+    r->host_cpu_ns = r->thread_cpu_ns + r->stats.io_cpu_ns;
     r->kernel_count = list_kernels(b, r->kernels);
     subtract_kernels(b, r);
 }
