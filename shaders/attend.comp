@@ -50,6 +50,7 @@ layout(binding = 0, std430) readonly buffer q_buffer { vec4 q[]; };
 const uint READ_WORDS = LANE_WORDS % V_READ_WORDS == 0u ? V_READ_WORDS : 1u;
 layout(binding = 3, std430) writeonly buffer o_buffer { vec4 partial_o[]; };
 layout(binding = 4, std430) writeonly buffer ml_buffer { vec2 partial_ml[]; };
+layout(binding = 5, std430) readonly buffer position_buffer { uint positions[]; };
 
 // The lanes' maxima or sums, [row][lane], padded against bank conflicts, and probabilities, [position][row]. With many
 // lanes the latter take the place of the former, so that a GPU has room for more workgroups; with one more barrier, which
@@ -65,6 +66,8 @@ const uint SUBGROUPS = GROUP == 0u ? 1u : LANES / GROUP;
 const uint SHARE_WORDS = STEP * BLOCK_WORDS / BLOCK / SUBGROUPS;
 const float NOTHING = -1e30; // below every score, and its difference to itself is finite
 
+uint first_position; // of the first token
+
 // Row r of this workgroup; rows beyond the last one repeat it.
 struct query {
     uint place; // (token * heads + head), the order of q and of the results
@@ -76,7 +79,7 @@ query query_get(uint r)
     uint group = push.heads / push.kv_heads;
     uint row = min(gl_WorkGroupID.x * ROWS + r, push.tokens * group - 1u);
     uint token = row / group;
-    return query(token * push.heads + gl_WorkGroupID.y * group + row % group, push.first_position + token);
+    return query(token * push.heads + gl_WorkGroupID.y * group + row % group, first_position + token);
 }
 
 // The workgroup's work, and each lane's own results.
@@ -292,10 +295,13 @@ void main()
 {
     lane = gl_LocalInvocationID.x;
     kv_head = gl_WorkGroupID.y;
+    first_position = push.first_position;
+    if (push.position_place != NO_PLACE)
+        first_position += positions[push.position_place];
     uint begin = push.begin + gl_WorkGroupID.z * push.split_tokens, part = push.split0 + gl_WorkGroupID.z;
     if (TILES != 0u) {
         uint token = gl_WorkGroupID.x / TILES, row = gl_WorkGroupID.x % TILES * ROWS;
-        first_query = query((token * push.kv_heads + kv_head) * (TILES * ROWS) + row, push.first_position + token);
+        first_query = query((token * push.kv_heads + kv_head) * (TILES * ROWS) + row, first_position + token);
     } else {
         [[unroll]] for (uint r = 0u; r < ROWS; r++)
             queries[r] = query_get(r);

@@ -66,18 +66,21 @@ struct delta_norm_push {
     float eps;
 };
 
+// rope_store.comp, attend.comp: position_place of what has no place in the list of positions
+#define NO_PLACE 0xFFFFFFFFu
+
 // rope_store.comp
 struct rope_push {
     uint heads, kv_heads, head_dim, rotary_dim;
     float rotary_scale, eps;
-    uint first_position;
+    uint first_position, position_place;
     uint segment_first, segment_tokens;
 };
 
 // attend.comp
 struct attend_push {
     uint heads, kv_heads;
-    uint tokens, first_position;
+    uint tokens, first_position, position_place;
     uint segment_first, segment_tokens;
     uint begin, end;
     uint split_tokens, split0, splits;

@@ -22,6 +22,7 @@ layout(binding = 5, std430) readonly buffer frequency_buffer { float frequencies
 layout(binding = 6, std430) writeonly buffer k_out_buffer { uint k_out[]; };
 layout(binding = 7, std430) writeonly buffer v_out_buffer { uint v_out[]; };
 layout(binding = 8, std430) writeonly buffer q_out_buffer { vec4 q_out[]; };
+layout(binding = 9, std430) readonly buffer position_buffer { uint positions[]; };
 
 shared float values[HEAD_DIM_MAX];
 shared float partial[LANES];
@@ -85,6 +86,8 @@ void main()
 {
     uint lane = gl_LocalInvocationID.x, token = gl_WorkGroupID.x, head = gl_WorkGroupID.y;
     uint dim = push.head_dim, position = push.first_position + token;
+    if (push.position_place != NO_PLACE)
+        position += positions[push.position_place];
     bool is_q = head < push.heads;
     uint kv_head = head - push.heads;
     uint segment_position = position - push.segment_first; // large where the position lies before the segment

@@ -48,7 +48,7 @@ enum sluice_status engine_plan_hooked(const char *path, const struct sluice_opti
                                       const struct engine_hooks *hooks, struct sluice_plan *plan);
 
 // Parts of a layer that are the same whenever the same sessions decode: see pass_again.
-enum memo_part { MEMO_MIXER, MEMO_ROUTER, MEMO_SHARED_EXPERT, MEMO_SUM, MEMO_PART_COUNT };
+enum memo_part { MEMO_MIXER, MEMO_ATTENTION, MEMO_ROUTER, MEMO_SHARED_EXPERT, MEMO_SUM, MEMO_PART_COUNT };
 
 struct sluice_engine {
     struct sluice_options options;
@@ -135,9 +135,11 @@ void pass_record_end(struct pass *pass);
 enum sluice_status pass_command(struct pass *pass, struct gpu_command **cmd);
 
 // Whether the part of a layer is known from an earlier token, and nothing is to be recorded (gpu_again). What it does
-// may depend on which sessions decode and on what is fixed when the engine is opened, and on nothing else: not on
-// positions or experts. The part must end with gpu_part or the command. Prefills are recorded as they are.
-bool pass_again(const struct pass *pass, struct gpu_command *cmd, uint32_t layer, enum memo_part part);
+// may depend on which sessions decode, on `variant` (below 2^24) and on what is fixed when the engine is opened, and on
+// nothing else: not on positions or experts. The part must end with gpu_part or the command. Prefills are recorded as
+// they are.
+bool pass_again(const struct pass *pass, struct gpu_command *cmd, uint32_t layer, enum memo_part part,
+                uint32_t variant);
 
 // Submits it, if there is one, and in the same submission `behind` (may be NULL), which runs after it. *tick (may be
 // NULL) is the pass's command's. `behind` is given up on failure, too.

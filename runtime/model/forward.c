@@ -110,13 +110,38 @@ static void linear_mixer(struct sub_batch *b, const struct weights_layer *w, uin
     op_matmul(e->ops, b->cmd, &w->linear_out, &mixed, b->h, c->hidden_size, true);
 }
 
+// A decode's kernels take the position from a list, so that they are the same in every token.
+static struct attention_shape run_shape(const struct sub_batch *b, const struct run *run)
+{
+    struct sluice_engine *e = b->engine;
+    const struct model_config *c = &e->config;
+    struct attention_shape shape = {
+        .heads = c->heads,
+        .kv_heads = c->kv_heads,
+        .head_dim = c->head_dim,
+        .rotary_dim = c->rotary_dim,
+        .rotary_scale = e->weights.rotary_scale,
+        .kv = (enum kv_type)e->options.kv,
+    };
+    if (!b->pass->is_prefill) {
+        shape.positions = e->scratch.positions;
+        shape.position_place = b->row + run->row;
+    }
+    return shape;
+}
+
+static uint32_t first_position(const struct sub_batch *b, const struct run *run)
+{
+    return b->pass->is_prefill ? run->position : 0;
+}
+
 // Attention of `run` over everything in its cache: one partial result per segment, or when decoding per split.
-static void attend(struct sub_batch *b, const struct run *run, const struct cache_layer *cache,
-                   const struct attention_shape *shape, struct gpu_range q, struct gpu_range qg,
-                   const struct activations *y)
+static void attend(struct sub_batch *b, const struct run *run, const struct cache_layer *cache, struct gpu_range q,
+                   struct gpu_range qg, const struct activations *y)
 {
     struct sluice_engine *e = b->engine;
     struct scratch *s = &e->scratch;
+    const struct attention_shape shape = run_shape(b, run);
     uint32_t end = run->position + run->tokens, splits = 0;
     uint32_t length = run->tokens == 1 ? op_attend_split_tokens(e->ops, end) : UINT32_MAX;
     for (uint32_t i = 0; i < cache->segment_count && cache->segments[i].first < end; i++) {
@@ -130,15 +155,14 @@ static void attend(struct sub_batch *b, const struct run *run, const struct cach
         const struct kv_segment *segment = &cache->segments[i];
         uint32_t stop = end < segment->first + segment->capacity ? end : segment->first + segment->capacity;
         uint32_t split_tokens = length < segment->capacity ? length : segment->capacity;
-        op_attend(e->ops, b->cmd, shape, q, run->tokens, run->position, segment, segment->first, stop, split_tokens,
-                  split, splits, s->partial_o, s->partial_ml);
+        op_attend(e->ops, b->cmd, &shape, q, run->tokens, first_position(b, run), segment, segment->first, stop,
+                  split_tokens, split, splits, s->partial_o, s->partial_ml);
         split += (stop - segment->first - 1) / split_tokens + 1;
     }
-    op_attend_merge(e->ops, b->cmd, shape, s->partial_o, s->partial_ml, run->tokens, splits, qg, y);
+    op_attend_merge(e->ops, b->cmd, &shape, s->partial_o, s->partial_ml, run->tokens, splits, qg, y);
 }
 
-static void store_keys_and_values(struct sub_batch *b, const struct weights_layer *w, uint32_t layer,
-                                  const struct attention_shape *shape)
+static void store_keys_and_values(struct sub_batch *b, const struct weights_layer *w, uint32_t layer)
 {
     struct sluice_engine *e = b->engine;
     const struct model_config *c = &e->config;
@@ -147,13 +171,14 @@ static void store_keys_and_values(struct sub_batch *b, const struct weights_laye
     for (uint32_t i = 0; i < b->run_count; i++) {
         const struct run *run = &b->runs[i];
         const struct cache_layer *cache = &run->session->cache.layers[layer];
+        const struct attention_shape shape = run_shape(b, run);
         for (uint32_t j = 0; j < cache->segment_count; j++) {
             const struct kv_segment *segment = &cache->segments[j];
             if (segment->first >= run->position + run->tokens || segment->first + segment->capacity <= run->position)
                 continue;
-            op_rope_store(e->ops, b->cmd, shape, run_rows(b, s->wide, run, model_qg_rows(c)),
+            op_rope_store(e->ops, b->cmd, &shape, run_rows(b, s->wide, run, model_qg_rows(c)),
                           run_rows(b, s->k, run, kv), run_rows(b, s->v, run, kv), w->q_norm, w->k_norm, c->norm_eps,
-                          e->weights.frequencies, run->tokens, run->position, segment,
+                          e->weights.frequencies, run->tokens, first_position(b, run), segment,
                           run_rows(b, s->q, run, model_attention_dim(c)));
         }
     }
@@ -177,17 +202,9 @@ static void attend_runs(struct sub_batch *b, const struct weights_layer *w, uint
     struct sluice_engine *e = b->engine;
     const struct model_config *c = &e->config;
     struct scratch *s = &e->scratch;
-    struct attention_shape shape = {
-        .heads = c->heads,
-        .kv_heads = c->kv_heads,
-        .head_dim = c->head_dim,
-        .rotary_dim = c->rotary_dim,
-        .rotary_scale = e->weights.rotary_scale,
-        .kv = (enum kv_type)e->options.kv,
-    };
     uint32_t qg_rows = model_qg_rows(c), out = model_attention_dim(c);
     struct activations mixed = activations_cols(&s->mixed, b->rows, out);
-    store_keys_and_values(b, w, layer, &shape);
+    store_keys_and_values(b, w, layer);
     for (uint32_t i = 0; i < b->run_count; i++) {
         const struct run *run = &b->runs[i];
         const struct cache_layer *cache = &run->session->cache.layers[layer];
@@ -195,8 +212,17 @@ static void attend_runs(struct sub_batch *b, const struct weights_layer *w, uint
         struct activations y = mixed;
         if (b->run_count > 1) // q is not needed any more once its attention is done
             y = (struct activations){.n = run->tokens, .cols = out, .f32 = q};
-        attend(b, run, cache, &shape, q, qg, &y);
+        attend(b, run, cache, q, qg, &y);
     }
+}
+
+// How attention is cut changes with the position at most where a block of the KV cache begins or ends.
+static bool attention_again(const struct sub_batch *b, uint32_t layer)
+{
+    if (b->run_count > 1) // several positions, which seldom repeat together
+        return false;
+    uint32_t end = b->runs[0].position + 1, blocks = end / KV_BLOCK * 2 + (end % KV_BLOCK > 0);
+    return pass_again(b->pass, b->cmd, layer, MEMO_ATTENTION, blocks);
 }
 
 static void attention_out(struct sub_batch *b, const struct weights_layer *w)
@@ -302,6 +328,8 @@ static void mixer_begin(struct sub_batch *b, const struct weights_layer *w, uint
 {
     struct sluice_engine *e = b->engine;
     struct activations x = activations_rows(&e->scratch.normed, b->rows);
+    if (layer == 0 && !b->pass->is_prefill && e->config.full_count)
+        gpu_copy(b->cmd, e->scratch.positions_in, e->scratch.positions);
     if (layer == 0)
         op_embed_rows(e->ops, b->cmd, &e->weights.embed, block_rows(b, b->block->tokens, 4), b->rows, b->h);
     if (b->pass->normed_layer == 0 || b->pass->normed_layer != layer)
@@ -336,19 +364,19 @@ static enum sluice_status layer_sub_batch(struct pass *pass, uint32_t layer, uin
     struct sub_batch b = sub_batch_make(pass, block, row);
     struct activations x = experts_input(&b);
     TRY(pass_command(pass, &b.cmd));
-    if (!pass_again(pass, b.cmd, layer, MEMO_MIXER))
+    if (!pass_again(pass, b.cmd, layer, MEMO_MIXER, 0))
         mixer_begin(&b, w, layer);
     gpu_part(b.cmd);
-    if (e->config.layers[layer].full_attention) // the position is in it, and no two tokens have the same
+    if (e->config.layers[layer].full_attention && !attention_again(&b, layer))
         attend_runs(&b, w, layer);
-    if (!pass_again(pass, b.cmd, layer, MEMO_ROUTER))
+    if (!pass_again(pass, b.cmd, layer, MEMO_ROUTER, 0))
         mixer_end(&b, w, layer, &x);
     gpu_part(b.cmd);
     if (!e->config.layers[layer].moe)
         return pass->is_prefill ? pass_submit(pass, NULL, routed) : SLUICE_OK;
     // The router's choice has a tick of its own: the host needs it while the shared expert runs.
     TRY(gpu_command_begin(e->device, &b.cmd));
-    if (!pass_again(pass, b.cmd, layer, MEMO_SHARED_EXPERT))
+    if (!pass_again(pass, b.cmd, layer, MEMO_SHARED_EXPERT, 0))
         shared_expert(&b, w, &x);
     return pass_submit(pass, b.cmd, routed);
 fail:

@@ -420,7 +420,7 @@ static void combine_all(struct group *g, uint32_t rows)
 {
     uint32_t next = g->layer + 1;
     bool norms = !g->pass->is_prefill && next != g->pass->engine->config.layer_count;
-    if (!pass_again(g->pass, g->cmd, g->layer, MEMO_SUM)) {
+    if (!pass_again(g->pass, g->cmd, g->layer, MEMO_SUM, 0)) {
         if (norms)
             combine_and_norm(g, next);
         else

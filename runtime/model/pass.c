@@ -39,10 +39,10 @@ static uint64_t memo_key(const struct pass *pass, uint32_t layer)
     return key;
 }
 
-bool pass_again(const struct pass *pass, struct gpu_command *cmd, uint32_t layer, enum memo_part part)
+bool pass_again(const struct pass *pass, struct gpu_command *cmd, uint32_t layer, enum memo_part part, uint32_t variant)
 {
     struct gpu_memo *memo = &pass->engine->memos[(size_t)layer * MEMO_PART_COUNT + part];
-    return !pass->is_prefill && gpu_again(cmd, memo, memo_key(pass, layer));
+    return !pass->is_prefill && gpu_again(cmd, memo, memo_key(pass, layer) << 24 | variant);
 }
 
 // What the pager handed out for the command is on its way, or lost.

@@ -185,6 +185,8 @@ static enum sluice_status want_mixers(struct planner *planner, const struct mode
         TRY(want(planner, d, &s->v, n, 4ull * model_kv_dim(c)));
         TRY(want(planner, d, &s->partial_o, s->partial_rows, 4ull * attention));
         TRY(want(planner, d, &s->partial_ml, s->partial_rows, 8ull * c->heads));
+        TRY(want(planner, &s->upload, &s->positions_in, DECODE_ROWS_MAX, 4));
+        TRY(want(planner, d, &s->positions, DECODE_ROWS_MAX, 4));
     }
 fail:
     return status;

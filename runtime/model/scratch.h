@@ -57,10 +57,11 @@ struct scratch {
     struct gpu_range delta;    // [value_heads * value_dim]
     struct activations mixed;  // [max(heads * head_dim, value_heads * value_dim)]: input of the mixer's last matrix
     struct gpu_range partial_o, partial_ml;
-    struct gpu_range router;      // [experts]
-    struct gpu_range shared_gate; // [1]
-    struct activations inter;     // [inter_max]
-    struct gpu_range ffn;         // [hidden]
+    struct gpu_range positions_in, positions; // u32 [8]: of a decode's runs (upload), and where kernels read them
+    struct gpu_range router;                  // [experts]
+    struct gpu_range shared_gate;             // [1]
+    struct activations inter;                 // [inter_max]
+    struct gpu_range ffn;                     // [hidden]
 
     // One run of expert rows.
     struct activations act; // [moe_rows][expert_intermediate]

@@ -94,6 +94,14 @@ static void put_tokens(struct sluice_engine *e, uint32_t block, const int32_t *i
     memcpy((uint8_t *)gpu_buffer_map(range.buffer) + range.offset, ids, count * sizeof *ids);
 }
 
+// Where a decode's kernels find them, by row.
+static void put_positions(struct sluice_engine *e, const struct run *runs, uint32_t count)
+{
+    struct gpu_range range = e->scratch.positions_in;
+    for (uint32_t i = 0; range.bytes && i < count; i++)
+        ((uint32_t *)(void *)((uint8_t *)gpu_buffer_map(range.buffer) + range.offset))[i] = runs[i].position;
+}
+
 static const float *read_logits(struct pass *pass, uint32_t block, uint32_t row, uint32_t count,
                                 enum sluice_status *status)
 {
@@ -204,6 +212,7 @@ enum sluice_status sluice_decode(struct sluice_engine *e, struct sluice_session 
     }
     TRY(gpu_wait(e->device, gpu_tick_last(e->device)));
     put_tokens(e, 0, ids, count);
+    put_positions(e, pass.blocks[0].runs, count);
     TRY(forward_layers(&pass));
     const float *values = read_logits(&pass, 0, 0, count, &status);
     TRY(status);

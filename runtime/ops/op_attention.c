@@ -38,6 +38,12 @@ static void segment_check(const struct attention_shape *shape, const struct kv_s
     CHECK(segment->k.bytes >= bytes && segment->v.bytes >= bytes);
 }
 
+static uint32_t position_place(const struct attention_shape *shape)
+{
+    CHECK(shape->positions.bytes == 0 || shape->position_place < shape->positions.bytes / 4);
+    return shape->positions.bytes ? shape->position_place : NO_PLACE;
+}
+
 static uint64_t rows_bytes(const struct attention_shape *shape, uint32_t tokens)
 {
     return 4ull * tokens * shape->heads * shape->head_dim;
@@ -62,13 +68,16 @@ void op_rope_store(struct ops *ops, struct gpu_command *cmd, const struct attent
                              .rotary_scale = shape->rotary_scale,
                              .eps = eps,
                              .first_position = first_position,
+                             .position_place = position_place(shape),
                              .segment_first = segment->first,
                              .segment_tokens = segment->capacity};
-    struct gpu_range ranges[] = {qg, k, v, q_norm, k_norm, frequencies, segment->k, segment->v, q_out};
+    struct gpu_range ranges[] = {
+        qg,          k,          v,          q_norm, k_norm,
+        frequencies, segment->k, segment->v, q_out,  shape->positions.bytes ? shape->positions : frequencies};
     ops_dispatch(ops, cmd,
                  &(struct ops_dispatch){.shader = rope_shaders[shape->kv],
                                         .ranges = ranges,
-                                        .range_count = 9,
+                                        .range_count = 10,
                                         .push = &push,
                                         .push_bytes = sizeof push,
                                         .groups_x = tokens,
@@ -111,6 +120,7 @@ void op_attend(struct ops *ops, struct gpu_command *cmd, const struct attention_
                                .kv_heads = shape->kv_heads,
                                .tokens = tokens,
                                .first_position = first_position,
+                               .position_place = position_place(shape),
                                .segment_first = segment->first,
                                .segment_tokens = segment->capacity,
                                .begin = begin,
@@ -118,8 +128,12 @@ void op_attend(struct ops *ops, struct gpu_command *cmd, const struct attention_
                                .split_tokens = split_tokens,
                                .split0 = split0,
                                .splits = splits};
-    struct gpu_range ranges[] = {q, segment->k, segment->v, partial_o, partial_ml};
+    struct gpu_range ranges[] = {q,         segment->k, segment->v,
+                                 partial_o, partial_ml, shape->positions.bytes ? shape->positions : q};
+    if (shape->positions.bytes) // each row's own position is the end for it
+        push.end = segment->first + segment->capacity;
     if (coop_attends(ops, shape)) {
+        CHECK(shape->positions.bytes == 0);
         coop_attend(ops, cmd, shape, &push, ranges, split_count);
         return;
     }
@@ -129,7 +143,7 @@ void op_attend(struct ops *ops, struct gpu_command *cmd, const struct attention_
                                                       lanes, tiles, tuning->group},
                                         .constant_count = 8,
                                         .ranges = ranges,
-                                        .range_count = 5,
+                                        .range_count = 6,
                                         .push = &push,
                                         .push_bytes = sizeof push,
                                         .groups_x = ops_divide_up(rows, tile_rows),

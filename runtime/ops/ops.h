@@ -195,6 +195,10 @@ struct attention_shape {
     uint32_t rotary_dim; // even; the first rotary_dim dimensions are rotated, pairs (i, i + rotary_dim / 2)
     float rotary_scale;  // YaRN's factor on cos and sin; 1 without
     enum kv_type kv;
+    // u32 [...]: positions[position_place] is added to every first_position; no bytes: nothing is. So a decode's
+    // kernels are the same in every token (runtime/gpu/command.h).
+    struct gpu_range positions;
+    uint32_t position_place;
 };
 
 // A run of KV_BLOCK-token blocks of one layer of one sequence, small enough for one binding.

@@ -10,6 +10,12 @@
 #include "tests/ref/ref_math.h"
 #include "tests/ref/ref_norm.h"
 
+#ifdef MATRIX_CORES // only prompts use them, whose positions are in no list
+enum { MATRIX = true };
+#else
+enum { MATRIX = false };
+#endif
+
 // Projections of `tokens` tokens whose first has position `first`, and the results of the reference: q and k normalised
 // and rotated, v as it is.
 struct attention {
@@ -73,11 +79,39 @@ static struct kv_segment segment_make(const struct attention_shape *shape, uint3
     return segment;
 }
 
+static struct attention_shape shape_make(uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t rotary_dim,
+                                         float rotary_scale, enum kv_type kv)
+{
+    return (struct attention_shape){.heads = heads,
+                                    .kv_heads = kv_heads,
+                                    .head_dim = head_dim,
+                                    .rotary_dim = rotary_dim,
+                                    .rotary_scale = rotary_scale,
+                                    .kv = kv};
+}
+
+// The shape of a call whose first token has position *first. For half of the lengths a list says so.
+static struct attention_shape shape_at(const struct attention *a, uint32_t *first)
+{
+    enum { LIST = 5, PLACE = 3 };
+    struct attention_shape shape = a->shape;
+    if (a->tokens % 2 == 0 || MATRIX)
+        return shape;
+    uint32_t part = *first / 3; // of the position, that is added to the list's
+    shape.positions = buffer_output(LIST * sizeof(uint32_t));
+    ((uint32_t *)(void *)buffer_data(shape.positions))[PLACE] = *first - part;
+    shape.position_place = PLACE;
+    *first = part;
+    return shape;
+}
+
 static void store(const struct attention *a, const struct kv_segment *segment)
 {
     struct gpu_command *cmd = command_open();
-    op_rope_store(mixer_ops, cmd, &a->shape, a->qg, a->k, a->v, a->q_norm, a->k_norm, 1e-6f, a->frequencies, a->tokens,
-                  a->first, segment, a->q);
+    uint32_t first = a->first;
+    struct attention_shape shape = shape_at(a, &first);
+    op_rope_store(mixer_ops, cmd, &shape, a->qg, a->k, a->v, a->q_norm, a->k_norm, 1e-6f, a->frequencies, a->tokens,
+                  first, segment, a->q);
     command_run(cmd);
 }
 
@@ -161,14 +195,14 @@ static void rope_store_agrees_with_reference(void **state)
     (void)state;
     for (enum kv_type kv = KV_F16; kv <= KV_Q8; kv++) {
         if (kv != KV_Q8) // partly in the segment
-            expect_rope((struct attention_shape){3, 1, 8, 6, 1.25f, kv}, 33, 31, 32, 32);
-        expect_rope((struct attention_shape){4, 2, 32, 8, 1, kv}, 1, 0, 0, 32);
-        expect_rope((struct attention_shape){4, 2, 32, 8, 1, kv}, 70, 5, 0, 96);
-        expect_rope((struct attention_shape){3, 1, 32, 6, 1.25f, kv}, 33, 31, 32, 32); // partly in the segment
-        expect_rope((struct attention_shape){2, 2, 96, 96, 1, kv}, 40, 64, 32, 64);
-        expect_rope((struct attention_shape){16, 2, 256, 64, 1.1386f, kv}, 5, 1000, 992, 32);
-        expect_rope((struct attention_shape){2, 1, 64, 16, 1, kv}, 3, 100, 32, 32); // behind the segment
-        expect_rope((struct attention_shape){2, 1, 64, 16, 1, kv}, 3, 10, 32, 32);  // before it
+            expect_rope(shape_make(3, 1, 8, 6, 1.25f, kv), 33, 31, 32, 32);
+        expect_rope(shape_make(4, 2, 32, 8, 1, kv), 1, 0, 0, 32);
+        expect_rope(shape_make(4, 2, 32, 8, 1, kv), 70, 5, 0, 96);
+        expect_rope(shape_make(3, 1, 32, 6, 1.25f, kv), 33, 31, 32, 32); // partly in the segment
+        expect_rope(shape_make(2, 2, 96, 96, 1, kv), 40, 64, 32, 64);
+        expect_rope(shape_make(16, 2, 256, 64, 1.1386f, kv), 5, 1000, 992, 32);
+        expect_rope(shape_make(2, 1, 64, 16, 1, kv), 3, 100, 32, 32); // behind the segment
+        expect_rope(shape_make(2, 1, 64, 16, 1, kv), 3, 10, 32, 32);  // before it
     }
 }
 
@@ -178,14 +212,14 @@ static void rope_is_exact_far_into_a_document(void **state)
     static const uint32_t first[] = {4095, 65530, 262136, 1048570, 16777184};
     (void)state;
     for (size_t i = 0; i < sizeof first / sizeof *first; i++)
-        expect_rope((struct attention_shape){2, 1, 64, 64, 1, KV_F32}, 9, first[i], first[i] / 32 * 32, 64);
+        expect_rope(shape_make(2, 1, 64, 64, 1, KV_F32), 9, first[i], first[i] / 32 * 32, 64);
 }
 
 static void f16_storage_rounds_to_nearest_even(void **state)
 {
     // K and V in 16 bits must not depend on how a driver happens to round.
     (void)state;
-    struct attention_shape wide = {1, 1, 64, 16, 1, KV_F32}, half = {1, 1, 64, 16, 1, KV_F16};
+    struct attention_shape wide = shape_make(1, 1, 64, 16, 1, KV_F32), half = shape_make(1, 1, 64, 16, 1, KV_F16);
     struct attention a = attention_make(wide, 64, 0, 1);
     for (uint32_t i = 0; i < 64 * 64; i++) // all exponents, exact ties, what becomes subnormal or infinite
         buffer_data(a.v)[i] = ldexpf(1 + (float)(i % 64) / 2048, (int)(i / 64) - 32) * (i % 3 ? 1.0f : -1.0f);
@@ -253,7 +287,9 @@ static struct gpu_range attend(struct ops *ops, struct attention *a, uint32_t qu
         if (begin == 0)
             q = buffer_floats(buffer_data(a->q) + first * row, queries * row);
         struct gpu_command *cmd = command_open();
-        op_attend(ops, cmd, s, q, queries, first, &segment, begin, end, cut.split_tokens, split, splits, o, ml);
+        uint32_t position = first;
+        struct attention_shape shape = shape_at(a, &position);
+        op_attend(ops, cmd, &shape, q, queries, position, &segment, begin, end, cut.split_tokens, split, splits, o, ml);
         command_run(cmd);
         split += (end - begin + cut.split_tokens - 1) / cut.split_tokens;
     }
@@ -321,8 +357,8 @@ static void attend_agrees_with_reference(void **state)
         for (size_t j = 0; j < sizeof contexts / sizeof *contexts; j++)
             for (enum kv_type kv = KV_F16; kv <= KV_Q8; kv++)
                 if (kv == KV_F32 || dims[i] % 64 == 0 || (kv == KV_Q8 && dims[i] == 96)) // they take long to compile
-                    expect_attend((struct attention_shape){4, 2, dims[i], 8, 1, kv}, contexts[j][0], contexts[j][1],
-                                  (struct cut){0}, 1);
+                    expect_attend(shape_make(4, 2, dims[i], 8, 1, kv), contexts[j][0], contexts[j][1], (struct cut){0},
+                                  1);
 }
 
 static void attend_with_any_number_of_heads(void **state)
@@ -331,7 +367,7 @@ static void attend_with_any_number_of_heads(void **state)
     static const uint32_t heads[][2] = {{1, 1}, {2, 2}, {3, 1}, {6, 2}, {5, 1}, {16, 2}, {12, 1}, {16, 1}};
     (void)state;
     for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
-        struct attention_shape shape = {heads[i][0], heads[i][1], 32, 8, 1, KV_F32};
+        struct attention_shape shape = shape_make(heads[i][0], heads[i][1], 32, 8, 1, KV_F32);
         expect_attend(shape, 70, 70, (struct cut){0}, 1);
         expect_attend(shape, 70, 1, (struct cut){0}, 1);
         expect_attend(shape, 65, 1, (struct cut){0}, 1);
@@ -343,8 +379,8 @@ static void attend_far_into_a_document(void **state)
 {
     // Long documents are read with wider workgroups.
     (void)state;
-    expect_attend((struct attention_shape){4, 2, 8, 8, 1, KV_F16}, 4200, 40, (struct cut){0}, 1);
-    expect_attend((struct attention_shape){2, 1, 32, 8, 1, KV_Q8}, 4200, 40, (struct cut){0}, 1);
+    expect_attend(shape_make(4, 2, 8, 8, 1, KV_F16), 4200, 40, (struct cut){0}, 1);
+    expect_attend(shape_make(2, 1, 32, 8, 1, KV_Q8), 4200, 40, (struct cut){0}, 1);
 }
 
 static void attend_in_more_runs_than_are_merged_at_once(void **state)
@@ -353,7 +389,7 @@ static void attend_in_more_runs_than_are_merged_at_once(void **state)
     static const uint32_t contexts[] = {2 * 32, 64 * 32, 64 * 32 + 1, 67 * 32, 128 * 32 + 7};
     (void)state;
     for (size_t i = 0; i < sizeof contexts / sizeof *contexts; i++)
-        expect_attend((struct attention_shape){4, 2, 8, 8, 1, KV_F16}, contexts[i], 1, (struct cut){0, 32}, 1);
+        expect_attend(shape_make(4, 2, 8, 8, 1, KV_F16), contexts[i], 1, (struct cut){0, 32}, 1);
 }
 
 static void runs_of_a_context_follow_from_the_device(void **state)
@@ -376,8 +412,8 @@ static void attend_with_large_scores(void **state)
 {
     // Sharp heads have scores in the hundreds: the maximum must be subtracted before the exponential.
     (void)state;
-    expect_attend((struct attention_shape){4, 2, 64, 16, 1, KV_F32}, 150, 20, (struct cut){0}, 4);
-    expect_attend((struct attention_shape){4, 2, 64, 16, 1, KV_F32}, 150, 20, (struct cut){64, 32}, 4);
+    expect_attend(shape_make(4, 2, 64, 16, 1, KV_F32), 150, 20, (struct cut){0}, 4);
+    expect_attend(shape_make(4, 2, 64, 16, 1, KV_F32), 150, 20, (struct cut){64, 32}, 4);
 }
 
 static void attend_in_segments_and_runs(void **state)
@@ -385,7 +421,7 @@ static void attend_in_segments_and_runs(void **state)
     // How memory is cut into pieces must not show in the answer, also where a run has nothing visible for a row.
     static const struct cut cuts[] = {{0, 32}, {0, 64}, {0, 96}, {32, 32}, {64, 32}, {96, 64}, {128, 0}};
     (void)state;
-    struct attention_shape shape = {4, 2, 64, 16, 1, KV_F32};
+    struct attention_shape shape = shape_make(4, 2, 64, 16, 1, KV_F32);
     for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
         struct attention a = attention_make(shape, 230, 0, 1);
         struct gpu_range whole = attend(mixer_ops, &a, 100, (struct cut){0}),
@@ -402,7 +438,7 @@ static void attend_is_the_same_alone_and_in_a_batch(void **state)
 {
     // A token's result must not depend on which other tokens were computed with it.
     (void)state;
-    struct attention_shape shape = {4, 2, 64, 16, 1, KV_F16};
+    struct attention_shape shape = shape_make(4, 2, 64, 16, 1, KV_F16);
     struct attention a = attention_make(shape, 130, 0, 1);
     struct gpu_range alone = attend(mixer_ops, &a, 1, (struct cut){0, 64}),
                      batch = attend(mixer_ops, &a, 67, (struct cut){0, 64});
@@ -414,7 +450,7 @@ static void attend_variants_agree(void **state)
 {
     // The variant that graphics cards run is tested on every device.
     (void)state;
-    struct attention_shape shape = {16, 2, 64, 16, 1, KV_F16};
+    struct attention_shape shape = shape_make(16, 2, 64, 16, 1, KV_F16);
     struct attention a = attention_make(shape, 150, 0, 2);
     struct gpu_range one = attend(mixer_ops, &a, 20, (struct cut){0, 96});
     struct gpu_range other = attend(mixer_ops_other(), &a, 20, (struct cut){0, 96});

@@ -50,7 +50,7 @@ static void attention_self_test_notices_wrong_products(void **state)
     // As above; a prompt read with wrong attention is not remembered, and nothing else shows it.
     struct gpu_caps caps = *mixer_ops->caps;
     struct ops wrong = *mixer_ops;
-    const struct attention_shape shape = {8, 2, 64, 0, 1, KV_F16};
+    const struct attention_shape shape = {.heads = 8, .kv_heads = 2, .head_dim = 64, .rotary_scale = 1, .kv = KV_F16};
     (void)state;
     caps.matrix_subgroup_size /= 2;
     wrong.caps = &caps;
@@ -61,7 +61,7 @@ static void attention_self_test_notices_wrong_products(void **state)
 static void attention_can_do_without(void **state)
 {
     // A driver that gets only attention wrong loses matrix cores only there.
-    const struct attention_shape shape = {8, 2, 64, 0, 1, KV_F16};
+    const struct attention_shape shape = {.heads = 8, .kv_heads = 2, .head_dim = 64, .rotary_scale = 1, .kv = KV_F16};
     struct ops off = *mixer_ops;
     (void)state;
     assert_true(coop_attends(&off, &shape));
