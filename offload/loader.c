@@ -98,29 +98,7 @@ void loader_destroy(struct loader *l)
 
 // --- the caller reads -----------------------------------------------------------------------------------------------
 
-// One of the caller's calls that read.
-struct own_call {
-    bool is_measured;
-    uint64_t start_cpu_ns, start_checksum_ns;
-};
-
-// The thread's clock is a system call, 0.4 us and more with cold caches, where a call takes ten: one in seven is
-// measured, and stands for all; seven, because calls repeat with every layer.
-enum { MEASURED_IN = 7 };
-
-static struct own_call own_begin(struct loader *l)
-{
-    bool is_measured = l->own_calls++ % MEASURED_IN == 0;
-    return (struct own_call){is_measured, is_measured ? clock_thread_cpu_ns() : 0, l->checksum_cpu_ns};
-}
-
-static void own_end(struct loader *l, const struct own_call *call)
-{
-    uint64_t checksum_ns = l->checksum_cpu_ns - call->start_checksum_ns; // known for all
-    l->own_cpu_ns += checksum_ns;
-    if (call->is_measured)
-        l->own_cpu_ns += MEASURED_IN * (clock_thread_cpu_ns() - call->start_cpu_ns - checksum_ns);
-}
+enum { MEASURED_IN = 7 }; // seven, because calls repeat with every layer
 
 // Waits until the thread has given the reader back: it has handed out everything.
 static void take_reader(struct loader *l)
@@ -133,9 +111,9 @@ static void take_reader(struct loader *l)
 
 static void start_own(struct loader *l)
 {
-    struct own_call call = own_begin(l);
+    clock_sample_begin(&l->own, MEASURED_IN, 0);
     loader_start_queued(l);
-    own_end(l, &call);
+    clock_sample_end(&l->own, 0);
 }
 
 // Takes what has arrived, and waits until there are `min`, of what is outstanding.
@@ -143,12 +121,14 @@ static void read_until(struct loader *l, uint32_t min)
 {
     if (l->finished.count == l->outstanding)
         return;
-    struct own_call call = own_begin(l);
+    uint64_t checksums_before_ns = l->checksum_cpu_ns; // those are known exactly
+    clock_sample_begin(&l->own, MEASURED_IN, l->checksum_cpu_ns);
     do {
         uint32_t awaited = l->finished.count < min ? loader_count_awaited(l, min) : 0;
         loader_hand_out(l, loader_take_arrivals(l, awaited));
     } while (l->finished.count < min);
-    own_end(l, &call);
+    clock_sample_end(&l->own, l->checksum_cpu_ns);
+    l->own_checksum_cpu_ns += l->checksum_cpu_ns - checksums_before_ns;
 }
 
 // --- the thread reads -----------------------------------------------------------------------------------------------
@@ -231,7 +211,7 @@ struct loader_statistics loader_statistics(struct loader *l)
     pthread_mutex_unlock(&l->mutex);
     statistics.wait_ns = l->wait_ns;
     statistics.wait_cpu_ns = l->wait_cpu_ns;
-    statistics.caller_cpu_ns = l->own_cpu_ns;
-    statistics.cpu_ns = clock_cpu_ns_of(l->thread) + reader_cpu_ns(l->reader) + l->own_cpu_ns;
+    statistics.caller_cpu_ns = l->own.cpu_ns + l->own_checksum_cpu_ns;
+    statistics.cpu_ns = clock_cpu_ns_of(l->thread) + reader_cpu_ns(l->reader) + statistics.caller_cpu_ns;
     return statistics;
 }

@@ -8,6 +8,7 @@
 #include "offload/loader.h"
 #include "offload/verified.h"
 #include "runtime/base/check.h"
+#include "runtime/base/clock.h"
 
 enum { ARRIVALS_MAX = 16 }; // taken from the reader at once
 
@@ -33,7 +34,8 @@ struct loader {
     enum loader_by by;    // who reads what is outstanding
     uint32_t outstanding; // submitted and not collected
     uint64_t wait_ns, wait_cpu_ns;
-    uint64_t own_calls, own_cpu_ns; // that read, on its thread
+    struct clock_sample own;      // its calls that read, but for checksums
+    uint64_t own_checksum_cpu_ns; // on its thread
 
     // Of whoever has the reader.
     struct reader *reader;

@@ -146,8 +146,10 @@ static void end(struct bench *b, struct bench_result *r)
     r->experts_used = b->experts_used;
     sluice_stats(b->engine, &r->stats);
     uint64_t busy_ns = thread_cpu_ns - r->stats.wait_gpu_cpu_ns - r->stats.wait_drive_cpu_ns;
-    // Reading on this thread is an estimate from some of its calls: it may come out larger than what was spent.
-    uint64_t estimate_ns = r->stats.io_caller_cpu_ns, rest_ns = busy_ns - least(busy_ns, r->stats.record_cpu_ns);
+    // Recording, and reading on this thread, are estimates from some of its calls: they may come out larger than what
+    // was spent.
+    r->stats.record_cpu_ns = least(r->stats.record_cpu_ns, busy_ns);
+    uint64_t estimate_ns = r->stats.io_caller_cpu_ns, rest_ns = busy_ns - r->stats.record_cpu_ns;
     uint64_t reading_ns = least(estimate_ns, rest_ns);
     r->stats.io_cpu_ns -= estimate_ns - reading_ns;
     r->thread_cpu_ns = busy_ns - reading_ns;

@@ -30,3 +30,17 @@ uint64_t clock_cpu_ns_of(pthread_t thread)
     clockid_t clock;
     return pthread_getcpuclockid(thread, &clock) == 0 ? read_clock(clock) : 0;
 }
+
+void clock_sample_begin(struct clock_sample *sample, uint32_t one_in, uint64_t excluded_ns)
+{
+    uint64_t piece = sample->pieces++;
+    sample->weight = piece < CLOCK_SAMPLE_FIRST ? 1 : piece % one_in == 0 ? one_in : 0;
+    if (sample->weight)
+        sample->start_ns = clock_thread_cpu_ns() - excluded_ns;
+}
+
+void clock_sample_end(struct clock_sample *sample, uint64_t excluded_ns)
+{
+    if (sample->weight)
+        sample->cpu_ns += sample->weight * (clock_thread_cpu_ns() - excluded_ns - sample->start_ns);
+}

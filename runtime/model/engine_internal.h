@@ -4,6 +4,7 @@
 
 #include "offload/container.h"
 #include "offload/prompt_tail.h"
+#include "runtime/base/clock.h"
 #include "runtime/model/cache.h"
 #include "runtime/model/config.h"
 #include "runtime/model/pager.h"
@@ -81,10 +82,8 @@ struct sluice_engine {
 
     uint64_t budget_read_ns; // when budget_watch asked last, clock_ns
 
-    struct {
-        uint64_t cpu_ns, start_ns;
-        unsigned depth;
-    } record; // processor time of recording, see pass_record_begin
+    struct clock_sample record; // recording, see pass_record_begin
+    unsigned record_depth;
 
     struct gpu_usage usage_base; // statistics are counted from here
     uint64_t record_base_ns;
@@ -126,8 +125,8 @@ struct pass {
 // mixer make one submission.
 
 // What the calling thread does between the two counts as recording and submitting (sluice_stats.record_cpu_ns), less
-// its waiting for the device. Pairs may lie inside each other. Few and long ones: reading the processor's time costs as
-// much as recording a dispatch.
+// its waiting for the device. Pairs may lie inside each other. Few and long ones, of which a decode measures one in
+// seven: reading the processor's time costs as much as recording a dispatch.
 void pass_record_begin(struct pass *pass);
 void pass_record_end(struct pass *pass);
 

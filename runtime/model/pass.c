@@ -1,25 +1,20 @@
 // The command buffer that a pass carries along, and its progress.
-#include "runtime/base/clock.h"
 #include "runtime/model/engine_internal.h"
 
-// Of the calling thread so far, but for waiting.
-static uint64_t busy_cpu_ns(const struct sluice_engine *e)
-{
-    return clock_thread_cpu_ns() - gpu_device_usage(e->device).wait_cpu_ns;
-}
+enum { MEASURED_IN = 7 }; // of a decode; no divisor of what repeats with every layer
 
 void pass_record_begin(struct pass *pass)
 {
     struct sluice_engine *e = pass->engine;
-    if (e->record.depth++ == 0)
-        e->record.start_ns = busy_cpu_ns(e);
+    if (e->record_depth++ == 0)
+        clock_sample_begin(&e->record, pass->is_prefill ? 1 : MEASURED_IN, gpu_device_usage(e->device).wait_cpu_ns);
 }
 
 void pass_record_end(struct pass *pass)
 {
     struct sluice_engine *e = pass->engine;
-    if (--e->record.depth == 0)
-        e->record.cpu_ns += busy_cpu_ns(e) - e->record.start_ns;
+    if (--e->record_depth == 0)
+        clock_sample_end(&e->record, gpu_device_usage(e->device).wait_cpu_ns);
 }
 
 enum sluice_status pass_command(struct pass *pass, struct gpu_command **cmd)

@@ -107,6 +107,39 @@ static void test_log_and_clock(void **state)
     assert_true(clock_ns() >= before);
 }
 
+// Until the thread's clock has moved.
+static void work(void)
+{
+    for (uint64_t start_ns = clock_thread_cpu_ns(); clock_thread_cpu_ns() == start_ns;)
+        continue;
+}
+
+// If this fails, what a token costs the processor is told wrongly, or telling it costs as much as the token.
+static void test_one_piece_of_work_stands_for_several(void **state)
+{
+    (void)state;
+    struct clock_sample sample = {.pieces = CLOCK_SAMPLE_FIRST - 3}, all = {0}, excluding = {0};
+    for (uint64_t piece = CLOCK_SAMPLE_FIRST - 3; piece < CLOCK_SAMPLE_FIRST + 6; piece++) {
+        uint64_t before_ns = sample.cpu_ns, all_before_ns = all.cpu_ns;
+        clock_sample_begin(&all, 1, piece); // what is excluded need not begin at 0
+        clock_sample_begin(&sample, 3, 0);
+        work();
+        clock_sample_end(&sample, 0);
+        clock_sample_end(&all, piece);
+        uint64_t piece_ns = all.cpu_ns - all_before_ns, sampled_ns = sample.cpu_ns - before_ns;
+        assert_true(piece_ns > 0);
+        uint32_t weight = piece < CLOCK_SAMPLE_FIRST ? 1 : piece % 3 == 0 ? 3 : 0;
+        assert_true((sampled_ns > 0) == (weight > 0) && sampled_ns <= weight * piece_ns);
+    }
+    uint64_t start_ns = clock_thread_cpu_ns(), excluded_ns = 0;
+    clock_sample_begin(&excluding, 1, excluded_ns);
+    uint64_t work_ns = clock_thread_cpu_ns();
+    work();
+    excluded_ns = clock_thread_cpu_ns() - work_ns;
+    clock_sample_end(&excluding, excluded_ns);
+    assert_true(excluding.cpu_ns <= clock_thread_cpu_ns() - start_ns - excluded_ns);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -115,6 +148,7 @@ int main(void)
         cmocka_unit_test(test_every_status_has_a_text),
         cmocka_unit_test(test_allocation_sizes_do_not_wrap),
         cmocka_unit_test(test_log_and_clock),
+        cmocka_unit_test(test_one_piece_of_work_stands_for_several),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
