@@ -163,7 +163,9 @@ void compute_scores(uint base)
                     piece_scale[e * KEYS + j] = uintBitsToFloat(k_word(word));
                 }
             }
-        if (PART_FOURS == KV_PIECE_FOURS) // no loop of one turn: a software driver would carry all sums through memory
+        // A loop of one turn would have a software driver carry all sums through memory. Many of them it does anyway, and
+        // then reads ahead less.
+        if (PART_FOURS == KV_PIECE_FOURS && ROWS <= 8u)
             add_products(d * KV_PIECE_FOURS, 0u);
         else
             [[dont_unroll]] for (uint part = 0u; part < KV_PIECE_FOURS; part += PART_FOURS)
