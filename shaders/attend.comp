@@ -163,8 +163,7 @@ void compute_scores(uint base)
                     piece_scale[e * KEYS + j] = uintBitsToFloat(k_word(word));
                 }
             }
-        // A loop of one turn would have a software driver carry all sums through memory. Many of them it does anyway, and
-        // then reads ahead less.
+        // A loop of one turn would have a software driver carry all sums through memory; with many rows it is faster so.
         if (PART_FOURS == KV_PIECE_FOURS && ROWS <= 8u)
             add_products(d * KV_PIECE_FOURS, 0u);
         else
