@@ -96,6 +96,11 @@ _Static_assert((int)SLUICE_KV_F16 == (int)KV_F16 && (int)SLUICE_KV_F32 == (int)K
 _Static_assert((int)SLUICE_IO_AUTO == (int)READER_AUTO && (int)SLUICE_IO_URING == (int)READER_URING &&
                    (int)SLUICE_IO_PREAD == (int)READER_PREAD,
                "sluice_io is reader_kind");
+_Static_assert((int)OPS_HEAD_DIM_MAX == (int)MODEL_HEAD_DIM_MAX &&
+                   (int)OPS_HEADS_PER_KV_MAX == (int)MODEL_HEADS_PER_KV_MAX &&
+                   (int)OPS_CONV_TAPS_MAX == (int)MODEL_CONV_TAPS_MAX &&
+                   (int)OPS_EXPERTS_MAX == (int)MODEL_EXPERTS_MAX && (int)OPS_TOP_K_MAX == (int)MODEL_TOP_K_MAX,
+               "operations take every model that is accepted, and no other is");
 
 // Before anything else, so that the plan can still change: a driver that says it can do with one pool may yet refuse
 // that much memory.

@@ -1,7 +1,9 @@
 #include "runtime/ops/coop.h"
 #include "shaders/mixer_params.h"
 
-enum { HEAD_DIM_MAX = 256, HEAD_DIM_NARROW = 128, GROUP_MAX = 16 };
+enum { HEAD_DIM_NARROW = 128 };
+
+_Static_assert((int)OPS_HEAD_DIM_MAX == ROUND_HEAD_DIM_MAX, "kernels have room for the largest head");
 
 // From so many positions on the tuning for long documents holds; up to so many rows the one for few.
 enum { ROWS_FEW = 8, LONG = 4096 };
@@ -23,8 +25,8 @@ uint64_t kv_block_bytes(enum kv_type type, uint32_t head_dim)
 static void shape_check(const struct ops *ops, const struct attention_shape *shape, uint32_t tokens)
 {
     CHECK(shape->kv_heads > 0 && shape->heads % shape->kv_heads == 0);
-    CHECK(shape->heads >= shape->kv_heads && shape->heads / shape->kv_heads <= GROUP_MAX);
-    CHECK(shape->head_dim > 0 && shape->head_dim % 8 == 0 && shape->head_dim <= HEAD_DIM_MAX);
+    CHECK(shape->heads >= shape->kv_heads && shape->heads / shape->kv_heads <= OPS_HEADS_PER_KV_MAX);
+    CHECK(shape->head_dim > 0 && shape->head_dim % 8 == 0 && shape->head_dim <= OPS_HEAD_DIM_MAX);
     CHECK(shape->kv != KV_Q8 || shape->head_dim % 32 == 0);
     CHECK(shape->rotary_dim % 2 == 0 && shape->rotary_dim <= shape->head_dim);
     CHECK(shape->heads + shape->kv_heads <= ops->caps->max_groups_y);

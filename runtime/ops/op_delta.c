@@ -1,7 +1,7 @@
 #include "runtime/ops/ops_internal.h"
 #include "shaders/mixer_params.h"
 
-enum { CONV_LANES = 64, CONV_TAPS_MAX = 8, SCAN_COLUMNS = 32, SCAN_PARTS = 4 };
+enum { CONV_LANES = 64, SCAN_COLUMNS = 32, SCAN_PARTS = 4 };
 
 // Tokens per workgroup of the convolution; a call of more is cut into runs. Long enough that the taps - 1 tokens that
 // two runs both read cost little, short enough that a prompt fills a GPU.
@@ -21,7 +21,7 @@ static void shape_check(const struct ops *ops, const struct delta_shape *shape, 
 {
     CHECK(shape->key_heads > 0 && shape->value_heads > 0 && shape->value_heads % shape->key_heads == 0);
     CHECK(shape->key_dim > 0 && shape->key_dim % 8 == 0 && shape->value_dim > 0 && shape->value_dim % 8 == 0);
-    CHECK(shape->conv_taps >= 2 && shape->conv_taps <= CONV_TAPS_MAX);
+    CHECK(shape->conv_taps >= 2 && shape->conv_taps <= OPS_CONV_TAPS_MAX);
     CHECK(tokens <= ops->caps->max_groups_x && shape->value_heads <= ops->caps->max_groups_y);
 }
 

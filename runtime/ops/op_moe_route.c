@@ -1,13 +1,11 @@
 #include "runtime/ops/ops_internal.h"
 #include "shaders/mixer_params.h"
 
-enum { ROUTE_EXPERTS_MAX = 1024, ROUTE_PICKS_MAX = 32 };
-
 void op_moe_route(struct ops *ops, struct gpu_command *cmd, struct gpu_range logits, uint32_t n, uint32_t experts,
                   uint32_t top_k, bool renormalise, struct gpu_range ids, struct gpu_range weights)
 {
-    CHECK(experts > 0 && experts <= ROUTE_EXPERTS_MAX && n <= ops->caps->max_groups_x);
-    CHECK(top_k > 0 && top_k <= experts && top_k <= ROUTE_PICKS_MAX);
+    CHECK(experts > 0 && experts <= OPS_EXPERTS_MAX && n <= ops->caps->max_groups_x);
+    CHECK(top_k > 0 && top_k <= experts && top_k <= OPS_TOP_K_MAX);
     CHECK(logits.bytes >= 4ull * n * experts);
     CHECK(ids.bytes >= 4ull * n * top_k && weights.bytes >= 4ull * n * top_k);
     struct moe_route_push push = {.experts = experts, .top_k = top_k, .renormalise = renormalise};
@@ -28,7 +26,7 @@ void op_moe_combine(struct ops *ops, struct gpu_command *cmd, struct gpu_range y
                     struct gpu_range h, uint32_t hidden)
 {
     uint64_t fours = (uint64_t)n * (hidden / 4);
-    CHECK(hidden > 0 && hidden % 4 == 0 && top_k > 0 && top_k <= ROUTE_PICKS_MAX && fours <= UINT32_MAX);
+    CHECK(hidden > 0 && hidden % 4 == 0 && top_k > 0 && top_k <= OPS_TOP_K_MAX && fours <= UINT32_MAX);
     CHECK(y.bytes >= 4ull * row_count * hidden && h.bytes >= 16 * fours);
     CHECK(row.bytes >= 4ull * n * top_k && weight.bytes >= 4ull * n * top_k);
     if (row_count == 0)

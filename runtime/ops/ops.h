@@ -10,6 +10,15 @@
 #include "runtime/gpu/command.h"
 #include "runtime/ops/tensor.h"
 
+// How large a shape operations take; wrong ones are our bugs.
+enum {
+    OPS_HEAD_DIM_MAX = 256,    // of attention
+    OPS_HEADS_PER_KV_MAX = 16, // query heads that share one of keys and values
+    OPS_CONV_TAPS_MAX = 8,
+    OPS_EXPERTS_MAX = 1024, // that the router chooses from
+    OPS_TOP_K_MAX = 32,
+};
+
 struct ops; // the device and its tuning
 struct tuning;
 
