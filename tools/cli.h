@@ -44,6 +44,10 @@ cli_parse_function cli_parse_count; // uint32_t, at least 1
 cli_parse_function cli_parse_u64;   // uint64_t
 cli_parse_function cli_parse_size;  // uint64_t bytes, more than 0: "512M", "1.5GiB", "10GB"; offload/budget.h
 
+// In cli_names.c:
+cli_parse_function cli_parse_quant_name; // const char *: names a number format; points into argv
+cli_parse_function cli_parse_template;   // enum chat_template, never UNKNOWN
+
 // Parses argv[1..argc) (argv[0] is the command's name): --name VALUE, --name=VALUE, -x VALUE, -xVALUE, and `--` before
 // arguments that begin with a dash. positional[positional_max] gets the arguments that are no options, then NULLs.
 // True: go on. False: the command ends with *exit_status, because help was printed or the usage was wrong.

@@ -54,8 +54,8 @@ int cmd_convert(int argc, char **argv)
     struct arguments a = {0};
     const struct cli_option options[] = {
         {"output", 'o', "FILE", "container to write, such as model.sluice", cli_parse_text, &a.output},
-        {"type", 't', "TYPE", "number format of the routed experts; default q4_k", cli_parse_text, &a.type},
-        {"trunk", 0, "TYPE", "of all other matrices; default q8_0, or TYPE if that is a float", cli_parse_text,
+        {"type", 't', "TYPE", "number format of the routed experts; default q4_k", cli_parse_quant_name, &a.type},
+        {"trunk", 0, "TYPE", "of all other matrices; default q8_0, or TYPE if that is a float", cli_parse_quant_name,
          &a.trunk},
         {"instruction", 0, "TEXT", "kept in the container's provenance", cli_parse_text, &a.instruction},
         {"threads", 0, "N", "default: one per processor", cli_parse_count, &a.threads},

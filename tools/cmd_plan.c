@@ -156,23 +156,52 @@ static json_t *pack_plan(const struct sluice_plan *p)
                      (json_int_t)p->model.context_tokens, "sessions", (json_int_t)p->sessions);
 }
 
-static json_t *pack_prediction(const struct measured *m)
+// JSON has no infinity: what was not measured, or took no time, is null.
+static json_t *pack_real(double value)
+{
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+static json_t *pack_prefill(const struct measured *m)
 {
     const struct prediction *r = &m->prediction;
+    return json_pack("{s:i, s:o, s:o, s:o, s:o, s:o}", "tokens", (int)m->speed.prompt_tokens, "seconds",
+                     pack_real(r->prefill_seconds), "tok_s", pack_real(m->speed.prompt_tokens / r->prefill_seconds),
+                     "read_seconds", pack_real(r->read_seconds), "compute_seconds", pack_real(r->compute_seconds),
+                     "bytes_read", pack_real(r->prompt_bytes));
+}
+
+static json_t *pack_decode(const struct measured *m)
+{
+    const struct prediction *r = &m->prediction;
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:i, s:o}", "seconds", pack_real(r->decode_seconds), "tok_s",
+                     pack_real(1 / r->decode_seconds), "hit_device", pack_real(m->input.hit_device), "hit_host",
+                     pack_real(m->input.hit_host), "misses_per_layer", pack_real(r->misses_per_layer),
+                     "bytes_read_per_token", pack_real(r->token_bytes), "deep_seconds",
+                     pack_real(r->decode_deep_seconds), "deep_tokens", (int)m->speed.decode_deep_tokens, "read_seconds",
+                     pack_real(r->decode_read_seconds));
+}
+
+static json_t *pack_prediction(const struct measured *m)
+{
     const struct sluice_speed *s = &m->speed;
-    return json_pack("{s:{s:f, s:f, s:i}, s:{s:i, s:i, s:f, s:f, s:f, s:f}, s:{s:i, s:f, s:f, s:f, s:f, s:f},"
-                     " s:{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:i, s:f}}",
-                     "drive", "sequential_bytes_s", (double)m->sequential.bytes_s, "burst_bytes_s",
-                     (double)m->burst.bytes_s, "burst_depth", (int)m->burst.depth, "device_speed", "layers",
-                     (int)s->layers_tried, "tokens", (int)s->tokens_tried, "prefill_seconds", s->prefill_seconds,
-                     "decode_seconds", s->decode_seconds, "experts_seconds", s->experts_seconds, "copy_seconds",
-                     s->copy_seconds, "prefill", "tokens", (int)s->prompt_tokens, "seconds", r->prefill_seconds,
-                     "tok_s", s->prompt_tokens / r->prefill_seconds, "read_seconds", r->read_seconds, "compute_seconds",
-                     r->compute_seconds, "bytes_read", r->prompt_bytes, "decode", "seconds", r->decode_seconds, "tok_s",
-                     1 / r->decode_seconds, "hit_device", m->input.hit_device, "hit_host", m->input.hit_host,
-                     "misses_per_layer", r->misses_per_layer, "bytes_read_per_token", r->token_bytes, "deep_seconds",
-                     r->decode_deep_seconds, "deep_tokens", (int)s->decode_deep_tokens, "read_seconds",
-                     r->decode_read_seconds);
+    return json_pack("{s:{s:f, s:f, s:i}, s:{s:i, s:i, s:o, s:o, s:o, s:o}, s:o, s:o}", "drive", "sequential_bytes_s",
+                     (double)m->sequential.bytes_s, "burst_bytes_s", (double)m->burst.bytes_s, "burst_depth",
+                     (int)m->burst.depth, "device_speed", "layers", (int)s->layers_tried, "tokens",
+                     (int)s->tokens_tried, "prefill_seconds", pack_real(s->prefill_seconds), "decode_seconds",
+                     pack_real(s->decode_seconds), "experts_seconds", pack_real(s->experts_seconds), "copy_seconds",
+                     pack_real(s->copy_seconds), "prefill", pack_prefill(m), "decode", pack_decode(m));
+}
+
+// The plan and, with `m`, the prediction; NULL if there is no memory.
+static json_t *pack_all(const struct sluice_plan *p, const struct measured *m)
+{
+    json_t *tree = pack_plan(p);
+    if (tree && m && json_object_set_new(tree, "prediction", pack_prediction(m)) != 0) {
+        json_decref(tree);
+        return NULL;
+    }
+    return tree;
 }
 
 static enum sluice_status print_json(json_t *tree)
@@ -201,12 +230,8 @@ static enum sluice_status plan(const char *path, const struct cli_engine_options
     fflush(stdout);
     if (!options->no_speed)
         TRY(measure(path, &open, &p, options, &m));
-    if (options->as_json) {
-        json_t *tree = pack_plan(&p);
-        if (tree && !options->no_speed)
-            json_object_set_new(tree, "prediction", pack_prediction(&m));
-        return print_json(tree);
-    }
+    if (options->as_json)
+        return print_json(pack_all(&p, options->no_speed ? NULL : &m));
     if (!options->no_speed)
         print_prediction(&m);
 fail:

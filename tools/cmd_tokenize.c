@@ -14,7 +14,7 @@
 
 struct tokenize {
     struct text_bundle text;
-    const char *template_name; // NULL: the model's own
+    enum chat_template template; // UNKNOWN: the model's own
     bool decode;
 };
 
@@ -98,7 +98,7 @@ static enum sluice_status answer_messages(struct tokenize *t, const json_t *line
     json_t *ids = NULL;
     enum sluice_status status;
     bool prompt = !json_is_false(json_object_get(line, "add_generation_prompt"));
-    TRY(text_choose_template(&t->text, t->template_name));
+    TRY(text_choose_template(&t->text, t->template));
     TRY(chat_render(t->text.template, json_object_get(line, "messages"), json_object_get(line, "tools"), prompt, &text,
                     &bytes));
     TRY(encode(t, text, bytes, true, &ids));
@@ -209,7 +209,7 @@ int cmd_tokenize(int argc, char **argv)
     struct tokenize t = {0};
     const struct cli_option options[] = {
         {"decode", 'd', NULL, "lines may also be bare lists of ids", cli_parse_flag, &t.decode},
-        {"template", 't', "NAME", "chat template: instruct, thinking or coder", cli_parse_text, &t.template_name},
+        {"template", 't', "NAME", "chat template: instruct, thinking or coder", cli_parse_template, &t.template},
     };
     const struct cli_command command = {
         .name = "tokenize",
@@ -235,8 +235,6 @@ int cmd_tokenize(int argc, char **argv)
         return exit_status;
     cli_log_start(false);
     enum sluice_status status = text_load(path, &t.text);
-    if (status == SLUICE_OK && t.template_name)
-        status = text_choose_template(&t.text, t.template_name);
     if (status == SLUICE_OK)
         status = handle_input(&t);
     if (status < 0)

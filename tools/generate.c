@@ -87,7 +87,7 @@ static enum sluice_status encode_prompt(struct generation *g, const char *prompt
     json_t *messages = NULL;
     if (g->options->raw)
         return tokenizer_encode(g->text.tokenizer, prompt, bytes, true, &g->prompt, &g->prompt_count);
-    TRY(text_choose_template(&g->text, g->options->template_name));
+    TRY(text_choose_template(&g->text, g->options->template));
     json_t *content = json_stringn(prompt, bytes); // NULL if it is not UTF-8
     if (!content) {
         status = error_set(SLUICE_ERR_FORMAT, "the prompt is not UTF-8 text; convert it first, for example with iconv");

@@ -7,7 +7,7 @@
 
 struct generate_options {
     struct cli_engine_options engine;
-    const char *template_name;                                             // --template, or NULL
+    enum chat_template template;                                           // --template, or UNKNOWN: the model's own
     float temperature, top_p, min_p, presence_penalty, repetition_penalty; // NaN: as the model says
     uint32_t top_k;                                                        // 0: as the model says
     uint64_t seed;
@@ -31,7 +31,7 @@ cli_parse_function cli_parse_float;
         {"repetition-penalty", 0, "X", "against repetition, 1: off", cli_parse_float, &(o).repetition_penalty},    \
         {"seed", 0, "N", "of the random numbers", cli_parse_u64, &(o).seed},                                       \
         {"stop", 0, "TEXT", "end the answer before this text", cli_parse_text, &(o).stop},                         \
-        {"template", 0, "NAME", "instruct, thinking or coder", cli_parse_text, &(o).template_name},                \
+        {"template", 0, "NAME", "instruct, thinking or coder", cli_parse_template, &(o).template},                 \
         {"trace", 0, "FILE", "record the experts used, for offload_sim", cli_parse_text, &(o).trace_path},         \
     {                                                                                                              \
         "json", 0, NULL, "one JSON object on standard output", cli_parse_flag, &(o).json                           \

@@ -235,14 +235,10 @@ fail:
     return error_prefix(status, "%s", path);
 }
 
-enum sluice_status text_choose_template(struct text_bundle *bundle, const char *name)
+enum sluice_status text_choose_template(struct text_bundle *bundle, enum chat_template wanted)
 {
-    if (name) {
-        bundle->template = chat_template_from_name(name);
-        return bundle->template != CHAT_TEMPLATE_UNKNOWN
-                   ? SLUICE_OK
-                   : error_set(SLUICE_ERR_ARGUMENT, "--template %s: choose instruct, thinking or coder", name);
-    }
+    if (wanted != CHAT_TEMPLATE_UNKNOWN)
+        bundle->template = wanted;
     if (bundle->template != CHAT_TEMPLATE_UNKNOWN)
         return SLUICE_OK;
     if (bundle->template_text)

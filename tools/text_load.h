@@ -24,8 +24,9 @@ struct text_bundle {
 // Errors: IO, FORMAT, UNSUPPORTED, MEMORY; the message names the file.
 enum sluice_status text_load(const char *path, struct text_bundle *bundle);
 
-// Takes `name` (the user's --template, or NULL) or the model's own template; a failure tells the user what to choose.
-enum sluice_status text_choose_template(struct text_bundle *bundle, const char *name);
+// Takes `wanted` (the user's --template) or, if that is UNKNOWN, the model's own template; a failure tells the user
+// what to choose.
+enum sluice_status text_choose_template(struct text_bundle *bundle, enum chat_template wanted);
 
 // Releases the contents; an empty bundle is allowed.
 void text_bundle_finish(struct text_bundle *bundle);

@@ -34,7 +34,7 @@ cmp again.sluice other.sluice || fail "--force"
 
 refused 1 'a slice of 5 layers: the model has 4' synth --config "$configs/tiny.json" --container x.sluice --layers 5
 refused 1 'qwen3-next-80b' synth --shape nonsense --container x.sluice
-refused 1 'q4_k' synth --config "$configs/tiny.json" --container x.sluice --type q3_k
+refused 2 'no number format' synth --config "$configs/tiny.json" --container x.sluice --type q3_k
 refused 1 'no/such' synth --config "$configs/tiny.json" --container no/such/x.sluice
 refused 2 'either --config' synth --container x.sluice
 refused 2 'either --config' synth --config "$configs/tiny.json" --shape qwen3-next-80b --container x.sluice

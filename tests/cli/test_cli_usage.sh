@@ -30,7 +30,11 @@ refused 2 'no whole number' synth --config x -o y --seed -3
 refused 2 'no number of gigabytes' synth --config x -o y --shard-gb 0
 refused 2 'none of auto, uring and pread' bench m.sluice --io fast
 refused 2 'nothing to --split' logits m.sluice --ids ids.json -o x --decode --split 3
-refused 1 'q4_k' convert dir -o x --type q3_k
+# Before anything is opened: neither dir nor m.sluice is there.
+refused 2 'no number format; use one of' convert dir -o x --type q3_k
+refused 2 'no number format; use one of' convert dir -o x --trunk float
+refused 2 'none of instruct, thinking and coder' tokenize m.sluice --template chatml
+refused 2 'none of instruct, thinking and coder' run m.sluice -p x --template unknown
 refused 1 'nowhere' inspect nowhere
 refused 1 'nowhere' verify nowhere
 refused 1 'nowhere' synth --config nowhere -o y
