@@ -202,7 +202,8 @@ static struct sluice_stats measure(bool io_only, bool decode, enum sluice_expert
         require_ok(sluice_decode(run.engine, &run.session, &ids[i], 1, NULL));
     struct sluice_stats stats = stats_of(&run);
     assert_non_null(sluice_logits(run.session));
-    uint64_t others = io_only ? 0 : decode ? 12 : 1; // a row of each token whose logits are computed
+    // A row of each token whose logits are computed; of a decoded one its position, too.
+    uint64_t others = io_only ? 0 : decode ? 2 * 12 : 1;
     sluice_gpu_times(run.engine, count_copies, &copies);
     assert_int_equal(copies - before, others + (stats.unified ? 0 : stats.expert_misses));
     close_run(&run);
