@@ -7,6 +7,7 @@
 
 #include "runtime/base/check.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/output_file.h"
 
 enum { TRACE_VERSION = 2, COUNT_MAX = 65536 };
 
@@ -26,8 +27,7 @@ _Static_assert(sizeof(struct disk_header) == 32 && sizeof(struct disk_record) ==
 static const char trace_magic[8] = {'S', 'L', 'T', 'R', 'A', 'C', 'E', '1'};
 
 struct trace_writer {
-    FILE *file;
-    char *path;
+    struct output_file output;
     struct trace_shape shape;
     int error; // the first errno
 };
@@ -43,7 +43,7 @@ struct trace_reader {
 // `data` may be NULL if there are no bytes.
 static void put_bytes(struct trace_writer *w, const void *data, size_t bytes)
 {
-    if (w->error == 0 && bytes > 0 && fwrite(data, 1, bytes, w->file) != bytes)
+    if (w->error == 0 && bytes > 0 && fwrite(data, 1, bytes, w->output.file) != bytes)
         w->error = errno ? errno : EIO;
 }
 
@@ -62,13 +62,8 @@ enum sluice_status trace_create(const char *path, const struct trace_shape *shap
     if (!w)
         return SLUICE_ERR_MEMORY;
     w->shape = *shape;
-    w->path = mem_strndup(path, strlen(path));
-    enum sluice_status status = SLUICE_ERR_MEMORY;
-    if (!w->path)
-        goto fail;
-    w->file = fopen(path, "wbe");
-    if (!w->file)
-        TRY(error_set(SLUICE_ERR_IO, "%s: cannot create: %s", path, strerror(errno)));
+    enum sluice_status status;
+    TRY(output_file_create(path, &w->output));
     struct disk_header header = {.version = TRACE_VERSION,
                                  .layer_count = shape->layer_count,
                                  .expert_count = shape->expert_count,
@@ -78,7 +73,6 @@ enum sluice_status trace_create(const char *path, const struct trace_shape *shap
     *out = w;
     return SLUICE_OK;
 fail:
-    mem_free(w->path);
     mem_free(w);
     return status;
 }
@@ -100,14 +94,21 @@ enum sluice_status trace_finish(struct trace_writer *w)
 {
     if (!w)
         return SLUICE_OK;
-    enum sluice_status status = SLUICE_OK;
-    if (fclose(w->file) != 0 && w->error == 0)
-        w->error = errno;
+    enum sluice_status status;
     if (w->error)
-        status = error_set(SLUICE_ERR_IO, "%s: the trace is incomplete: %s", w->path, strerror(w->error));
-    mem_free(w->path);
-    mem_free(w);
+        status = error_set(SLUICE_ERR_IO, "%s: the trace is incomplete: %s", w->output.path, strerror(w->error));
+    else
+        status = output_file_finish(&w->output);
+    trace_abandon(w);
     return status;
+}
+
+void trace_abandon(struct trace_writer *w)
+{
+    if (!w)
+        return;
+    output_file_abandon(&w->output);
+    mem_free(w);
 }
 
 static enum sluice_status read_header(struct trace_reader *r)

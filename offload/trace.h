@@ -40,15 +40,19 @@ struct trace_record {
 
 struct trace_writer;
 
-// Replaces the file.
+// Writes PATH.part, which replaces PATH at the end (runtime/base/output_file.h).
 enum sluice_status trace_create(const char *path, const struct trace_shape *shape, struct trace_writer **w);
 
 // Appends one record; buffered. layer < layer_count, experts < expert_count, count <= TRACE_EXPERTS_MAX (checked). A
 // write error is kept and reported by trace_finish, so that recording never disturbs a generation.
 void trace_append(struct trace_writer *w, const struct trace_record *record);
 
-// Writes what is buffered, closes and releases. Returns the first error. NULL is allowed.
+// Writes what is buffered, gives the file its name, closes and releases. Returns the first error; the file then has not
+// got its name. NULL is allowed.
 enum sluice_status trace_finish(struct trace_writer *w);
+
+// Closes and releases after what was traced has failed: what there is stays in PATH.part. NULL is allowed.
+void trace_abandon(struct trace_writer *w);
 
 struct trace_reader;
 

@@ -1,9 +1,9 @@
 #include "tools/bench_measures.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
+#include "runtime/base/output_file.h"
 #include "tools/cli.h"
 
 static double seconds(uint64_t ns)
@@ -242,20 +242,18 @@ enum sluice_status bench_measures_write_csv(const char *path, struct sluice_engi
 {
     struct sluice_stats s;
     sluice_stats(engine, &s);
-    FILE *file = fopen(path, "w");
-    if (!file)
-        return error_set(SLUICE_ERR_IO, "cannot create %s: %s", path, strerror(errno));
+    struct output_file out;
+    enum sluice_status status = output_file_create(path, &out);
+    if (status < 0)
+        return status;
     fputs("phase,tokens,sessions,passes,seconds,tok_s,cpu_seconds,host_cpu_per_token,expert_bytes_read,"
           "bytes_read_per_token,experts_used,expert_bytes_each,hit_device,hit_host,drive_bytes_s,direct_read_bytes_s,"
           "direct_read_at_depth_bytes_s,wait_drive,wait_gpu,submits_per_token,peak_rss,peak_device,"
           "host_cpu_recording,host_cpu_other,host_cpu_reading,host_cpu_checksums\n",
-          file);
+          out.file);
     for (uint32_t i = 0; i < options->prompt_count; i++)
-        write_line(file, "prefill", &results->prefills[i], results->peak_rss_bytes, s.device_bytes_max);
+        write_line(out.file, "prefill", &results->prefills[i], results->peak_rss_bytes, s.device_bytes_max);
     if (results->decode.tokens)
-        write_line(file, "decode", &results->decode, results->peak_rss_bytes, s.device_bytes_max);
-    bool failed = ferror(file);
-    if (fclose(file) != 0 || failed)
-        return error_set(SLUICE_ERR_IO, "cannot write %s: %s", path, strerror(errno));
-    return SLUICE_OK;
+        write_line(out.file, "decode", &results->decode, results->peak_rss_bytes, s.device_bytes_max);
+    return output_file_finish(&out);
 }

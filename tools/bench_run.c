@@ -272,7 +272,7 @@ enum sluice_status bench_run(struct sluice_engine *engine, const struct bench_op
     TRY(expert_trace_finish(trace));
     results->peak_rss_bytes = peak_rss_bytes();
 fail:
-    expert_trace_finish(b.trace);
+    expert_trace_abandon(b.trace);
     for (uint32_t i = 0; i < b.session_count; i++)
         sluice_session_destroy(b.sessions[i]);
     mem_free(runs);

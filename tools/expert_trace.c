@@ -86,7 +86,7 @@ enum sluice_status expert_trace_create(const char *path, struct sluice_engine *e
     if (status == SLUICE_OK)
         *out = t;
     else
-        expert_trace_finish(t);
+        expert_trace_abandon(t);
     return status;
 }
 
@@ -105,15 +105,21 @@ enum sluice_status expert_trace_finish(struct expert_trace *t)
 {
     if (!t)
         return SLUICE_OK;
-    enum sluice_status status = SLUICE_OK;
-    if (t->writer) {
-        flush(t);
-        status = trace_finish(t->writer);
-    }
+    flush(t);
+    enum sluice_status status = trace_finish(t->writer);
+    t->writer = NULL;
+    expert_trace_abandon(t);
+    return status;
+}
+
+void expert_trace_abandon(struct expert_trace *t)
+{
+    if (!t)
+        return;
+    trace_abandon(t->writer);
     mem_free(t->is_used);
     mem_free(t->record);
     mem_free(t->tail);
     mem_free(t->ranking);
     mem_free(t);
-    return status;
 }

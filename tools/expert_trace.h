@@ -7,7 +7,7 @@
 
 struct expert_trace;
 
-// Replaces the file `path`.
+// Writes PATH.part, which replaces PATH at the end.
 enum sluice_status expert_trace_create(const char *path, struct sluice_engine *engine, struct expert_trace **trace);
 
 // Before each prefill (TRACE_SWEEP) and decode (TRACE_DECODE); TRACE_MARK: what follows is being measured.
@@ -18,5 +18,8 @@ void expert_trace_take(struct expert_trace *trace, uint32_t layer, uint32_t rows
 
 // Writes the rest. Returns the first error of all writing. NULL is allowed.
 enum sluice_status expert_trace_finish(struct expert_trace *trace);
+
+// After a failure: what has been written stays in PATH.part. NULL is allowed.
+void expert_trace_abandon(struct expert_trace *trace);
 
 #endif

@@ -334,7 +334,7 @@ static enum sluice_status print_json(struct generation *g)
 
 static void finish(struct generation *g)
 {
-    expert_trace_finish(g->trace); // after a failure: what there is
+    expert_trace_abandon(g->trace); // after a failure
     sluice_session_destroy(g->session);
     sluice_close(g->engine);
     stop_destroy(g->stop);

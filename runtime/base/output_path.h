@@ -10,7 +10,8 @@
 // written); the message names the path.
 enum sluice_status output_path_check(const char *path);
 
-// For files that are opened and written in place: as above, but what is there may be anything that can be written.
+// For files that are written with output_file.h, in place where need be: as above, but what is there may be anything
+// that can be written.
 enum sluice_status output_path_check_in_place(const char *path);
 
 #endif

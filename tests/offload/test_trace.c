@@ -104,6 +104,18 @@ static void a_cut_trace_is_read_up_to_the_cut(void **state)
     free(data);
 }
 
+// A run that fails would take an earlier trace along.
+static void an_abandoned_trace_replaces_nothing(void **state)
+{
+    (void)state;
+    struct trace_writer *w;
+    write_trace();
+    assert_int_equal(trace_create(path, &shape, &w), SLUICE_OK);
+    trace_abandon(w);
+    assert_int_equal(read_trace(), STEPS * LAYERS);
+    trace_abandon(NULL);
+}
+
 // Another file, or a damaged one, would crash the comparison.
 static void hostile_traces_are_refused(void **state)
 {
@@ -165,6 +177,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(records_come_back),
         cmocka_unit_test(a_cut_trace_is_read_up_to_the_cut),
+        cmocka_unit_test(an_abandoned_trace_replaces_nothing),
         cmocka_unit_test(hostile_traces_are_refused),
         cmocka_unit_test(errors_come_at_the_end),
     };

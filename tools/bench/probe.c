@@ -1,10 +1,10 @@
 #include "tools/bench/probe.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/output_file.h"
 #include "runtime/base/output_path.h"
 #include "tools/bench/bench_compare.h"
 #include "tools/bench/kernel_report.h"
@@ -36,9 +36,15 @@ fail:
 
 static enum sluice_status save(const char *path, const json_t *report)
 {
-    if (json_dump_file(report, path, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0)
-        return SLUICE_OK;
-    return error_set(SLUICE_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
+    struct output_file out;
+    enum sluice_status status = output_file_create(path, &out);
+    if (status < 0)
+        return status;
+    if (json_dumpf(report, out.file, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) != 0 && !ferror(out.file)) {
+        output_file_abandon(&out);
+        return error_set(SLUICE_ERR_MEMORY, "out of memory");
+    }
+    return output_file_finish(&out);
 }
 
 static enum sluice_status report(const struct probe_options *options, const struct kernel_bench *b, json_t *before)
