@@ -112,7 +112,13 @@ struct set_cache {
 };
 
 // replay.c: what is kept is bounded by number and by what describes it. A token of 48 layers has 150 parts that recur.
-enum { REPLAY_KEPT_MAX = 1024, REPLAY_BYTES_MAX = 8 << 20, REPLAY_BUCKETS = 1024, REPLAY_SEEN = 2048 };
+enum {
+    REPLAY_KEPT_MAX = 1024,
+    REPLAY_BYTES_MAX = 8 << 20,
+    REPLAY_BUCKETS = 1024,
+    REPLAY_SEEN = 1024,
+    REPLAY_SEEN_WAYS = 4
+};
 // Of so many parts that need not be recorded because a memo knows them, one is, and compared.
 enum { REPLAY_AUDIT = 32 };
 
@@ -124,8 +130,9 @@ struct replay {
     uint64_t recalled;      // parts that memos knew
     unsigned count;         // of them
     size_t bytes;           // of their content
-    // Hashes of what was recorded and not kept, each at the place that it chooses; a later one takes the place.
-    uint64_t seen[REPLAY_SEEN];
+    // Hashes of what was recorded, youngest first, each in the row that it chooses. Of hundreds that come in turn,
+    // token after token, some share a row, and must not push each other out of it.
+    uint64_t seen[REPLAY_SEEN][REPLAY_SEEN_WAYS];
 };
 
 enum { KERNEL_BUCKETS = 512 };

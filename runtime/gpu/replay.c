@@ -145,10 +145,13 @@ static void drop(struct gpu_device *device, struct recording *recording)
 
 static bool was_seen(struct replay *replay, uint64_t hash)
 {
-    uint64_t *place = &replay->seen[(hash >> 32) % REPLAY_SEEN];
-    bool seen = *place == hash;
-    *place = hash;
-    return seen;
+    uint64_t *row = replay->seen[(hash >> 32) % REPLAY_SEEN];
+    for (unsigned i = 0; i < REPLAY_SEEN_WAYS; i++)
+        if (row[i] == hash)
+            return true;
+    memmove(row + 1, row, (REPLAY_SEEN_WAYS - 1) * sizeof *row);
+    row[0] = hash;
+    return false;
 }
 
 // Drops what was not used for longest. False: it is in use, or the content is so large that it would drive out others.

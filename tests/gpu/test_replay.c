@@ -368,6 +368,22 @@ static void what_is_kept_is_bounded(void **state)
     finish(&b);
 }
 
+// Some parts of every token would be recorded anew for ever, because others of the same token take their place among
+// what was seen.
+static void hundreds_of_contents_do_not_push_each_other_out(void **state)
+{
+    (void)state;
+    enum { DIFFERENT = 400, ROUNDS = 5, UNLUCKY = 25 };
+    struct bench b;
+    setup(&b);
+    for (uint32_t round = 0; round < ROUNDS; round++)
+        for (uint32_t i = 0; i < DIFFERENT; i++)
+            probe(&b, &(struct step){0, WORDS, 3, i}, true);
+    uint64_t recorded = gpu_device_usage(b.device).recorded;
+    assert_in_range(recorded, 2 * DIFFERENT, 2 * DIFFERENT + UNLUCKY);
+    finish(&b);
+}
+
 // With -v the times would be those of the first tokens.
 static void measured_commands_are_recorded(void **state)
 {
@@ -434,12 +450,18 @@ int main(void)
 {
     gpu_fixture_require_device();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_same_is_recorded_twice_only), cmocka_unit_test(what_differs_is_not_confused),
-        cmocka_unit_test(grids_are_not_confused),          cmocka_unit_test(what_is_in_flight_is_recorded_anew),
-        cmocka_unit_test(parts_are_found_each_for_itself), cmocka_unit_test(commands_of_a_destroyed_buffer_are_gone),
-        cmocka_unit_test(what_is_kept_is_bounded),         cmocka_unit_test(measured_commands_are_recorded),
-        cmocka_unit_test(every_allocation_may_fail),       cmocka_unit_test(a_memo_knows_what_was_submitted_for_it),
+        cmocka_unit_test(the_same_is_recorded_twice_only),
+        cmocka_unit_test(what_differs_is_not_confused),
+        cmocka_unit_test(grids_are_not_confused),
+        cmocka_unit_test(what_is_in_flight_is_recorded_anew),
+        cmocka_unit_test(parts_are_found_each_for_itself),
+        cmocka_unit_test(commands_of_a_destroyed_buffer_are_gone),
+        cmocka_unit_test(what_is_kept_is_bounded),
+        cmocka_unit_test(measured_commands_are_recorded),
+        cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(a_memo_knows_what_was_submitted_for_it),
         cmocka_unit_test(known_parts_go_with_others),
+        cmocka_unit_test(hundreds_of_contents_do_not_push_each_other_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
