@@ -2,6 +2,9 @@
 // sum, so that runs can be merged (attend_merge). A row is a (token, query head of this kv head) pair; neighbouring rows
 // share the workgroup, so that K and V are read once for all of them.
 //
+// Workgroups: x rows, y runs, z kv heads. Heads come last because a software driver gives each of its threads one piece of
+// the grid: threads with whole heads do the same work, those with runs of all heads do not where the last run is short.
+//
 // Steps of STEP = LANES * KEYS positions, each in two phases with the probabilities passing through shared memory:
 //   scores   lane = position (KEYS of them), loop over dimensions: one K piece serves ROWS rows, q at uniform addresses;
 //            GROUP neighbours of a software driver own one run of positions, so that they read in the order of memory
@@ -79,7 +82,7 @@ query query_get(uint r)
     uint group = push.heads / push.kv_heads;
     uint row = min(gl_WorkGroupID.x * ROWS + r, push.tokens * group - 1u);
     uint token = row / group;
-    return query(token * push.heads + gl_WorkGroupID.y * group + row % group, first_position + token);
+    return query(token * push.heads + gl_WorkGroupID.z * group + row % group, first_position + token);
 }
 
 // The workgroup's work, and each lane's own results.
@@ -295,11 +298,11 @@ void write_sum(uint part)
 void main()
 {
     lane = gl_LocalInvocationID.x;
-    kv_head = gl_WorkGroupID.y;
+    kv_head = gl_WorkGroupID.z;
     first_position = push.first_position;
     if (push.position_place != NO_PLACE)
         first_position += positions[push.position_place];
-    uint begin = push.begin + gl_WorkGroupID.z * push.split_tokens, part = push.split0 + gl_WorkGroupID.z;
+    uint begin = push.begin + gl_WorkGroupID.y * push.split_tokens, part = push.split0 + gl_WorkGroupID.y;
     if (TILES != 0u) {
         uint token = gl_WorkGroupID.x / TILES, row = gl_WorkGroupID.x % TILES * ROWS;
         first_query = query((token * push.kv_heads + kv_head) * (TILES * ROWS) + row, first_position + token);

@@ -29,7 +29,7 @@ static void shape_check(const struct ops *ops, const struct attention_shape *sha
     CHECK(shape->head_dim > 0 && shape->head_dim % 8 == 0 && shape->head_dim <= OPS_HEAD_DIM_MAX);
     CHECK(shape->kv != KV_Q8 || shape->head_dim % 32 == 0);
     CHECK(shape->rotary_dim % 2 == 0 && shape->rotary_dim <= shape->head_dim);
-    CHECK(shape->heads + shape->kv_heads <= ops->caps->max_groups_y);
+    CHECK(shape->heads + shape->kv_heads <= ops->caps->max_groups_y && shape->kv_heads <= ops->caps->max_groups_z);
     CHECK((uint64_t)tokens * (shape->heads / shape->kv_heads) <= ops->caps->max_groups_x);
 }
 
@@ -149,8 +149,8 @@ void op_attend(struct ops *ops, struct gpu_command *cmd, const struct attention_
                                         .push = &push,
                                         .push_bytes = sizeof push,
                                         .groups_x = ops_divide_up(rows, tile_rows),
-                                        .groups_y = shape->kv_heads,
-                                        .groups_z = split_count});
+                                        .groups_y = split_count,
+                                        .groups_z = shape->kv_heads});
 }
 
 void op_attend_merge(struct ops *ops, struct gpu_command *cmd, const struct attention_shape *shape,
