@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #include "runtime/base/check.h"
+#include "runtime/base/integer.h"
 
 static const struct size_unit {
     const char *name;
@@ -93,11 +94,6 @@ void budget_init(struct budget *b, const char *place, const char *option, uint64
     *b = (struct budget){.place = place, .option = option, .limit_bytes = limit_bytes};
 }
 
-static uint64_t add_saturated(uint64_t a, uint64_t b)
-{
-    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
-}
-
 void budget_add(struct budget *b, const char *name, uint64_t bytes)
 {
     uint32_t i = 0;
@@ -107,14 +103,14 @@ void budget_add(struct budget *b, const char *name, uint64_t bytes)
         CHECK(b->item_count < BUDGET_ITEMS_MAX);
         b->items[b->item_count++] = (struct budget_item){.name = name};
     }
-    b->items[i].bytes = add_saturated(b->items[i].bytes, bytes);
+    b->items[i].bytes = u64_add(b->items[i].bytes, bytes);
 }
 
 uint64_t budget_used_bytes(const struct budget *b)
 {
     uint64_t sum = 0;
     for (uint32_t i = 0; i < b->item_count; i++)
-        sum = add_saturated(sum, b->items[i].bytes);
+        sum = u64_add(sum, b->items[i].bytes);
     return sum;
 }
 
@@ -194,5 +190,5 @@ enum sluice_status budget_check_units(const struct budget *b, const char *noun, 
                  b->remedy   ? b->remedy
                  : b->option ? b->option
                              : "");
-    return refuse(&with_units, add_saturated(budget_used_bytes(b), bytes), advice);
+    return refuse(&with_units, u64_add(budget_used_bytes(b), bytes), advice);
 }

@@ -6,6 +6,7 @@
 #include <xxhash.h>
 
 #include "runtime/base/check.h"
+#include "runtime/base/integer.h"
 #include "runtime/base/mem.h"
 
 // Where the next name and the next item go.
@@ -14,11 +15,6 @@ struct layout {
     uint64_t string_bytes;
     uint64_t offset; // in the file; saturates at a value that no file reaches
 };
-
-static uint64_t add_saturated(uint64_t a, uint64_t b)
-{
-    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
-}
 
 static struct container_disk_name place_name(struct layout *layout, const char *name)
 {
@@ -32,7 +28,7 @@ static struct container_disk_name place_name(struct layout *layout, const char *
 static uint64_t place_item(struct layout *layout, uint64_t bytes)
 {
     uint64_t offset = layout->offset;
-    layout->offset = add_saturated(offset, container_padded_bytes(bytes));
+    layout->offset = u64_add(offset, container_padded_bytes(bytes));
     return offset;
 }
 

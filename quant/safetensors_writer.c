@@ -10,6 +10,7 @@
 
 #include <jansson.h>
 
+#include "runtime/base/integer.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/output_path.h"
 
@@ -195,7 +196,7 @@ static enum sluice_status part_begin(struct safetensors_writer *writer)
     enum sluice_status status = SLUICE_OK;
     char *text = json_dumps(writer->header, JSON_COMPACT);
     size_t length = text ? strlen(text) : 0;
-    uint64_t padded = (length + DATA_ALIGNMENT - 1) / DATA_ALIGNMENT * DATA_ALIGNMENT;
+    uint64_t padded = u64_round_up(length, DATA_ALIGNMENT);
     if (!text)
         return error_set(SLUICE_ERR_MEMORY, "%s: out of memory for the list of tensors", writer->path);
     writer->fd = open(writer->part_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);

@@ -6,6 +6,7 @@
 
 #include "quant/halffloat.h"
 #include "runtime/base/check.h"
+#include "runtime/base/random.h"
 
 #include <xxhash.h>
 
@@ -40,14 +41,6 @@ struct synth_bounds synth_bounds(const char *name, uint32_t rank, const uint64_t
     return symmetric(sqrt(3.0 / (double)shape[rank - 1]));
 }
 
-// The number of counter i, from state + (i + 1) * golden.
-static uint64_t splitmix64(uint64_t z)
-{
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-    return z ^ z >> 31;
-}
-
 // Product of the shape; false if a dimension is 0 or it overflows.
 static bool shape_elements(uint32_t rank, const uint64_t *shape, uint64_t *elements)
 {
@@ -61,7 +54,6 @@ static bool shape_elements(uint32_t rank, const uint64_t *shape, uint64_t *eleme
 enum sluice_status synth_fill_bf16(const char *name, uint32_t rank, const uint64_t *shape, uint32_t hidden_size,
                                    uint64_t seed, uint64_t first_index, uint64_t count, uint16_t *out)
 {
-    const uint64_t golden = 0x9E3779B97F4A7C15u;
     uint64_t elements;
     if (!shape_elements(rank, shape, &elements) || hidden_size == 0 || first_index > elements ||
         count > elements - first_index)
@@ -69,12 +61,8 @@ enum sluice_status synth_fill_bf16(const char *name, uint32_t rank, const uint64
                          name, (unsigned long long)count, (unsigned long long)first_index);
     struct synth_bounds bounds = synth_bounds(name, rank, shape, hidden_size);
     double low = bounds.low, range = bounds.high - bounds.low;
-    uint64_t z = XXH64(name, strlen(name), seed) + first_index * golden;
-    for (uint64_t i = 0; i < count; i++) {
-        z += golden;
-        double u =
-            (double)(int64_t)(splitmix64(z) >> 11) * 0x1p-53; // below 2^53: the signed conversion is the fast one
-        out[i] = bf16_from_f32((float)(low + range * u));
-    }
+    uint64_t state = XXH64(name, strlen(name), seed) + first_index * RANDOM_STEP;
+    for (uint64_t i = 0; i < count; i++)
+        out[i] = bf16_from_f32((float)(low + range * random_fraction(&state)));
     return SLUICE_OK;
 }

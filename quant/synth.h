@@ -2,8 +2,7 @@
 // checkpoint, bit for bit, without storing it. The definition is that of the golden files made with Transformers:
 //
 //   state = XXH64(name, seed)
-//   x(i)  = splitmix64: z = state + (i + 1) * 0x9E3779B97F4A7C15; z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9;
-//           z = (z ^ z >> 27) * 0x94D049BB133111EB; x = z ^ z >> 31
+//   x(i)  = random_at(state, i)                      runtime/base/random.h
 //   u(i)  = (x(i) >> 11) * 2^-53                     f64 in [0, 1)
 //   w(i)  = bf16(f32(lo + (hi - lo) * u(i)))         both roundings to nearest even
 //

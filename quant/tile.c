@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "runtime/base/check.h"
+#include "runtime/base/integer.h"
 
 enum { NO_SCALE = -1, SCALE_BYTES = 2 };
 
@@ -66,8 +67,8 @@ static bool matrix_init(struct matrix *matrix, enum quant_type type, uint64_t ro
         return false;
     const struct layout *layout = &layouts[type];
     *matrix = (struct matrix){.layout = layout, .rows = rows, .row_bytes = row_bytes};
-    matrix->steps = cols / layout->step_cols + (cols % layout->step_cols != 0);
-    matrix->tile_count = rows / QUANT_TILE_ROWS + (rows % QUANT_TILE_ROWS != 0);
+    matrix->steps = u64_divide_up(cols, layout->step_cols);
+    matrix->tile_count = u64_divide_up(rows, QUANT_TILE_ROWS);
     return !__builtin_mul_overflow(matrix->steps, (uint64_t)layout->step_bytes, &matrix->tile_bytes) &&
            !__builtin_mul_overflow(matrix->tile_bytes, matrix->tile_count, &bytes);
 }

@@ -3,13 +3,9 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/output_file.h"
 #include "tools/cli.h"
-
-static double seconds(uint64_t ns)
-{
-    return (double)ns * 1e-9;
-}
 
 static double ratio(double a, double b)
 {
@@ -37,21 +33,21 @@ static struct bench_measures measures_of(const struct bench_result *r)
     double ns = (double)r->ns;
     uint64_t other_ns = r->thread_cpu_ns > s->record_cpu_ns ? r->thread_cpu_ns - s->record_cpu_ns : 0;
     return (struct bench_measures){
-        .tok_s = ratio(tokens, seconds(r->ns)),
+        .tok_s = ratio(tokens, clock_seconds(r->ns)),
         .bytes_read_per_token = ratio((double)s->expert_bytes_read, tokens),
         .hit_device = ratio((double)s->expert_hits_device, uses),
         .hit_host = ratio((double)s->expert_hits_host, uses),
-        .drive_bytes_s = ratio((double)s->expert_bytes_read, seconds(s->reading_ns)),
+        .drive_bytes_s = ratio((double)s->expert_bytes_read, clock_seconds(s->reading_ns)),
         .direct_bytes_s = (double)r->drive.bytes_s,
         .direct_depth_bytes_s = (double)r->drive_at_depth.bytes_s,
         .wait_drive = ratio((double)s->wait_drive_ns, ns),
         .wait_gpu = ratio((double)s->wait_gpu_ns, ns),
         .submits_per_token = ratio((double)s->submits, tokens),
-        .host_cpu_per_token = ratio(seconds(r->host_cpu_ns), tokens),
-        .record_cpu = ratio(seconds(s->record_cpu_ns), tokens),
-        .other_cpu = ratio(seconds(other_ns), tokens),
-        .read_cpu = ratio(seconds(s->io_cpu_ns - s->checksum_cpu_ns), tokens),
-        .checksum_cpu = ratio(seconds(s->checksum_cpu_ns), tokens),
+        .host_cpu_per_token = ratio(clock_seconds(r->host_cpu_ns), tokens),
+        .record_cpu = ratio(clock_seconds(s->record_cpu_ns), tokens),
+        .other_cpu = ratio(clock_seconds(other_ns), tokens),
+        .read_cpu = ratio(clock_seconds(s->io_cpu_ns - s->checksum_cpu_ns), tokens),
+        .checksum_cpu = ratio(clock_seconds(s->checksum_cpu_ns), tokens),
     };
 }
 
@@ -228,8 +224,8 @@ static void write_line(FILE *file, const char *name, const struct bench_result *
                        uint64_t peak_device)
 {
     struct bench_measures m = measures_of(r);
-    fprintf(file, "%s,%u,%u,%u,%.6f,%.4f,%.6f,%.6f,", name, r->tokens, r->sessions, r->passes, seconds(r->ns), m.tok_s,
-            seconds(r->cpu_ns), m.host_cpu_per_token);
+    fprintf(file, "%s,%u,%u,%u,%.6f,%.4f,%.6f,%.6f,", name, r->tokens, r->sessions, r->passes, clock_seconds(r->ns),
+            m.tok_s, clock_seconds(r->cpu_ns), m.host_cpu_per_token);
     fprintf(file, "%" PRIu64 ",%.0f,%" PRIu64 ",%u,%.6f,%.6f,", r->stats.expert_bytes_read, m.bytes_read_per_token,
             r->experts_used, r->stats.expert_bytes, m.hit_device, m.hit_host);
     fprintf(file, "%.0f,%.0f,%.0f,%.6f,%.6f,%.2f,%" PRIu64 ",%" PRIu64 ",", m.drive_bytes_s, m.direct_bytes_s,

@@ -4,18 +4,9 @@
 #include <jansson.h>
 #include <stdio.h>
 
+#include "runtime/base/clock.h"
 #include "tools/bench_measures.h"
 #include "tools/cli.h"
-
-static double seconds(uint64_t ns)
-{
-    return (double)ns * 1e-9;
-}
-
-static double per_second(uint64_t count, uint64_t ns)
-{
-    return ns ? (double)count * 1e9 / (double)ns : 0;
-}
 
 static uint64_t expert_uses(const struct sluice_stats *s)
 {
@@ -34,10 +25,10 @@ static void print_result(const struct sluice_engine *engine, const char *name, c
 {
     const struct sluice_stats *s = &r->stats;
     uint64_t uses = expert_uses(s);
-    printf("%-9s %6u %9.3f %9.2f %9.3f %7.1f %10s %7.3f %7.3f %8.1f %8.1f %8.1f\n", name, r->tokens, seconds(r->ns),
-           per_second(r->tokens, r->ns), seconds(r->cpu_ns),
+    printf("%-9s %6u %9.3f %9.2f %9.3f %7.1f %10s %7.3f %7.3f %8.1f %8.1f %8.1f\n", name, r->tokens,
+           clock_seconds(r->ns), clock_per_second(r->tokens, r->ns), clock_seconds(r->cpu_ns),
            uses ? 100.0 * (double)(uses - s->expert_misses) / (double)uses : 0, cli_bytes(s->expert_bytes_read),
-           seconds(s->wait_drive_ns), seconds(s->wait_gpu_ns), per_layer(engine, r, s->submits),
+           clock_seconds(s->wait_drive_ns), clock_seconds(s->wait_gpu_ns), per_layer(engine, r, s->submits),
            per_layer(engine, r, s->dispatches), per_layer(engine, r, s->barriers));
 }
 
@@ -48,11 +39,11 @@ static void print_kernels(const char *name, const struct bench_result *r)
         total_ns += r->kernels[i].ns;
     if (total_ns == 0)
         return;
-    printf("\n%s of %u tokens: GPU time per kernel, %.3f s of %.3f s\n", name, r->tokens, seconds(total_ns),
-           seconds(r->ns));
+    printf("\n%s of %u tokens: GPU time per kernel, %.3f s of %.3f s\n", name, r->tokens, clock_seconds(total_ns),
+           clock_seconds(r->ns));
     for (uint32_t i = 0; i < r->kernel_count; i++) {
         const struct bench_kernel *k = &r->kernels[i];
-        printf("  %-32s %9.3f s %5.1f %% %9" PRIu64 " times %10.1f us each\n", k->name, seconds(k->ns),
+        printf("  %-32s %9.3f s %5.1f %% %9" PRIu64 " times %10.1f us each\n", k->name, clock_seconds(k->ns),
                100.0 * (double)k->ns / (double)total_ns, k->count, (double)k->ns * 1e-3 / (double)k->count);
     }
 }
@@ -112,8 +103,9 @@ static json_t *pack_kernels(const struct bench_result *r)
 {
     json_t *list = json_array();
     for (uint32_t i = 0; i < r->kernel_count; i++)
-        json_array_append_new(list, json_pack("{s:s, s:f, s:I}", "name", r->kernels[i].name, "seconds",
-                                              seconds(r->kernels[i].ns), "count", (json_int_t)r->kernels[i].count));
+        json_array_append_new(list,
+                              json_pack("{s:s, s:f, s:I}", "name", r->kernels[i].name, "seconds",
+                                        clock_seconds(r->kernels[i].ns), "count", (json_int_t)r->kernels[i].count));
     return list;
 }
 
@@ -131,9 +123,10 @@ static json_t *pack_result(const struct sluice_engine *engine, const struct benc
                            const struct bench_result *r)
 {
     const struct sluice_stats *s = &r->stats;
-    json_t *tree = json_pack("{s:I, s:I, s:f, s:f, s:f, s:f}", "tokens", (json_int_t)r->tokens, "passes",
-                             (json_int_t)r->passes, "seconds", seconds(r->ns), "seconds_min", seconds(r->ns_min),
-                             "seconds_max", seconds(r->ns_max), "tok_s", per_second(r->tokens, r->ns));
+    json_t *tree =
+        json_pack("{s:I, s:I, s:f, s:f, s:f, s:f}", "tokens", (json_int_t)r->tokens, "passes", (json_int_t)r->passes,
+                  "seconds", clock_seconds(r->ns), "seconds_min", clock_seconds(r->ns_min), "seconds_max",
+                  clock_seconds(r->ns_max), "tok_s", clock_per_second(r->tokens, r->ns));
     json_object_set_new(tree, "depth", json_integer(options->depth));
     json_object_set_new(tree, "kv_bytes", json_integer((json_int_t)s->kv_bytes));
     json_object_set_new(tree, "depth_contents", json_string("random"));
@@ -141,11 +134,11 @@ static json_t *pack_result(const struct sluice_engine *engine, const struct benc
                         json_pack("{s:I, s:I, s:I, s:I}", "hits_device", (json_int_t)s->expert_hits_device, "hits_host",
                                   (json_int_t)s->expert_hits_host, "misses", (json_int_t)s->expert_misses, "bytes_read",
                                   (json_int_t)s->expert_bytes_read));
-    json_object_set_new(tree, "cpu_seconds", json_real(seconds(r->cpu_ns)));
-    json_object_set_new(tree, "wait_drive_seconds", json_real(seconds(s->wait_drive_ns)));
-    json_object_set_new(tree, "wait_gpu_seconds", json_real(seconds(s->wait_gpu_ns)));
+    json_object_set_new(tree, "cpu_seconds", json_real(clock_seconds(r->cpu_ns)));
+    json_object_set_new(tree, "wait_drive_seconds", json_real(clock_seconds(s->wait_drive_ns)));
+    json_object_set_new(tree, "wait_gpu_seconds", json_real(clock_seconds(s->wait_gpu_ns)));
     bench_measures_add_json(tree, r);
-    json_object_set_new(tree, "reading", json_real(seconds(s->reading_ns)));
+    json_object_set_new(tree, "reading", json_real(clock_seconds(s->reading_ns)));
     json_object_set_new(tree, "gpu", pack_counts(engine, r));
     json_object_set_new(tree, "kernels", pack_kernels(r));
     return tree;

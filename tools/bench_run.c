@@ -2,10 +2,12 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "runtime/base/clock.h"
+#include "runtime/base/integer.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/memory_available.h"
+#include "runtime/base/random.h"
 #include "tools/cli.h"
 #include "tools/expert_trace.h"
 
@@ -28,13 +30,9 @@ struct bench {
     uint64_t experts_used;
 };
 
-// splitmix64
 static int32_t random_id(struct bench *b)
 {
-    uint64_t z = b->random_state += 0x9E3779B97F4A7C15u;
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-    return (int32_t)((z ^ z >> 31) % b->vocab);
+    return (int32_t)(random_next(&b->random_state) % b->vocab);
 }
 
 // --- GPU time of a run ----------------------------------------------------------------------------------------------
@@ -133,11 +131,6 @@ static void begin(struct bench *b)
     b->start_ns = clock_ns();
 }
 
-static uint64_t least(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 static void end(struct bench *b, struct bench_result *r)
 {
     r->ns = clock_ns() - b->start_ns;
@@ -148,9 +141,9 @@ static void end(struct bench *b, struct bench_result *r)
     uint64_t busy_ns = thread_cpu_ns - r->stats.wait_gpu_cpu_ns - r->stats.wait_drive_cpu_ns;
     // Recording, and reading on this thread, are estimates from some of its calls: they may come out larger than what
     // was spent.
-    r->stats.record_cpu_ns = least(r->stats.record_cpu_ns, busy_ns);
+    r->stats.record_cpu_ns = u64_min(r->stats.record_cpu_ns, busy_ns);
     uint64_t estimate_ns = r->stats.io_caller_cpu_ns, rest_ns = busy_ns - r->stats.record_cpu_ns;
-    uint64_t reading_ns = least(estimate_ns, rest_ns);
+    uint64_t reading_ns = u64_min(estimate_ns, rest_ns);
     r->stats.io_cpu_ns -= estimate_ns - reading_ns;
     r->thread_cpu_ns = busy_ns - reading_ns;
     r->host_cpu_ns = r->thread_cpu_ns + r->stats.io_cpu_ns;
@@ -242,12 +235,6 @@ static uint32_t longest_prefill(const struct bench_options *options)
     return most;
 }
 
-static uint64_t peak_rss_bytes(void)
-{
-    struct rusage usage;
-    return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
-}
-
 enum sluice_status bench_run(struct sluice_engine *engine, const struct bench_options *options,
                              struct bench_results *results)
 {
@@ -270,7 +257,7 @@ enum sluice_status bench_run(struct sluice_engine *engine, const struct bench_op
     struct expert_trace *trace = b.trace;
     b.trace = NULL;
     TRY(expert_trace_finish(trace));
-    results->peak_rss_bytes = peak_rss_bytes();
+    results->peak_rss_bytes = memory_resident_bytes_max();
 fail:
     expert_trace_abandon(b.trace);
     for (uint32_t i = 0; i < b.session_count; i++)

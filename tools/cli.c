@@ -238,7 +238,7 @@ enum { PROGRESS_INTERVAL_MS = 200 };
 
 static void progress_print(const struct cli_progress *p, uint64_t now_ns, uint64_t done, uint64_t total)
 {
-    double seconds = (double)(now_ns - p->start_ns) * 1e-9;
+    double seconds = clock_seconds(now_ns - p->start_ns);
     double rate = seconds > 0 ? (double)(done - p->start_bytes) / seconds : 0;
     fprintf(stderr, "\r\033[K%s: %3.0f %% of %s", p->label, total ? 100.0 * (double)done / (double)total : 100.0,
             cli_bytes(total));

@@ -6,6 +6,7 @@
 
 #include "runtime/base/check.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/random.h"
 
 int32_t divergence_likeliest(const float *logits, uint32_t count)
 {
@@ -72,10 +73,7 @@ double divergence_mean_same_experts(const struct divergence *d)
 
 void divergence_add_expert(uint64_t *fingerprint, uint32_t layer, uint32_t expert)
 {
-    uint64_t x = ((uint64_t)layer << 32 | expert) + 0x9E3779B97F4A7C15U; // the steps of splitmix64
-    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9U;
-    x = (x ^ x >> 27) * 0x94D049BB133111EBU;
-    *fingerprint += x ^ x >> 31;
+    *fingerprint += random_at((uint64_t)layer << 32 | expert, 0);
 }
 
 static int by_size(const void *a, const void *b)

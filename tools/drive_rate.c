@@ -4,6 +4,7 @@
 #include "offload/read_memory.h"
 #include "runtime/base/check.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/random.h"
 
 struct loop {
     const struct drive_rate_options *options;
@@ -16,15 +17,6 @@ struct loop {
     uint64_t submitted_bytes;
 };
 
-// splitmix64
-static uint64_t random_number(struct loop *l)
-{
-    uint64_t z = l->random_state += 0x9E3779B97F4A7C15u;
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-    return z ^ z >> 31;
-}
-
 static const struct container_expert_layer *find_layer(const struct container *container, uint64_t expert)
 {
     uint32_t i = container_expert_layer_count(container) - 1;
@@ -35,7 +27,7 @@ static const struct container_expert_layer *find_layer(const struct container *c
 
 static enum sluice_status submit(struct loop *l, uint64_t slot)
 {
-    uint64_t expert = l->options->random ? random_number(l) % l->count : l->next++ % l->count;
+    uint64_t expert = l->options->random ? random_next(&l->random_state) % l->count : l->next++ % l->count;
     const struct container_expert_layer *layer = find_layer(l->container, expert);
     struct reader_request request = {
         .offset = layer->file_offset + (expert - layer->expert_first) * layer->record_bytes,
@@ -79,7 +71,7 @@ static enum sluice_status run(struct loop *l, struct drive_rate *rate)
     } while (clock_ns() - start_ns < limit_ns && l->submitted_bytes < 2 * section_bytes);
     rate->bytes = l->submitted_bytes;
     rate->ns = clock_ns() - start_ns;
-    rate->bytes_s = (uint64_t)((double)rate->bytes * 1e9 / (double)(rate->ns ? rate->ns : 1));
+    rate->bytes_s = (uint64_t)clock_per_second(rate->bytes, rate->ns);
     rate->is_direct = reader_is_direct(l->reader);
 fail:
     return status;

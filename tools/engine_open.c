@@ -4,10 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "offload/container.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/memory_available.h"
 #include "runtime/model/config.h"
 
 void engine_options(const struct cli_engine_options *options, uint32_t context_needed, struct sluice_options *out)
@@ -53,22 +54,6 @@ enum sluice_status engine_tap_interrupt(void *user, uint32_t layer, uint32_t fir
     return cli_check_interrupt();
 }
 
-static double per_second(uint64_t count, uint64_t ns)
-{
-    return ns ? (double)count * 1e9 / (double)ns : 0;
-}
-
-static double seconds(uint64_t ns)
-{
-    return (double)ns * 1e-9;
-}
-
-static uint64_t peak_rss_bytes(void)
-{
-    struct rusage usage;
-    return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
-}
-
 // --- GPU time -------------------------------------------------------------------------------------------------------
 
 enum { KERNELS_MAX = 96 };
@@ -104,10 +89,10 @@ static void print_times(struct sluice_engine *engine)
         total_ns += times.kernels[i].ns;
     if (total_ns == 0)
         return;
-    fprintf(stderr, "gpu time per kernel, %.3f s in all\n", seconds(total_ns));
+    fprintf(stderr, "gpu time per kernel, %.3f s in all\n", clock_seconds(total_ns));
     for (size_t i = 0; i < times.count; i++) {
         const struct kernel_time *k = &times.kernels[i];
-        fprintf(stderr, "  %-28s %9.3f s %5.1f %%  %8llu times  %9.1f us each\n", k->name, seconds(k->ns),
+        fprintf(stderr, "  %-28s %9.3f s %5.1f %%  %8llu times  %9.1f us each\n", k->name, clock_seconds(k->ns),
                 100.0 * (double)k->ns / (double)total_ns, (unsigned long long)k->count,
                 (double)k->ns * 1e-3 / (double)k->count);
     }
@@ -120,9 +105,9 @@ void engine_report(struct sluice_engine *engine, const struct run_times *t)
     uint64_t uses = s.expert_hits_device + s.expert_hits_host + s.expert_misses;
     fprintf(stderr, "device    %s, %s\n", sluice_device_name(engine), s.matrix_path);
     fprintf(stderr, "prompt    %llu tokens in %.2f s, %.1f tokens/s\n", (unsigned long long)t->prompt_tokens,
-            seconds(t->prompt_ns), per_second(t->prompt_tokens, t->prompt_ns));
+            clock_seconds(t->prompt_ns), clock_per_second(t->prompt_tokens, t->prompt_ns));
     fprintf(stderr, "answer    %llu tokens in %.2f s, %.1f tokens/s\n", (unsigned long long)t->answer_tokens,
-            seconds(t->answer_ns), per_second(t->answer_tokens, t->answer_ns));
+            clock_seconds(t->answer_ns), clock_per_second(t->answer_tokens, t->answer_ns));
     fprintf(
         stderr,
         "experts   %u slots%s of %s for %u experts; %llu uses: %.1f %% on the device, %.1f %% in RAM, %.1f %% read\n",
@@ -131,12 +116,13 @@ void engine_report(struct sluice_engine *engine, const struct run_times *t)
         uses ? 100.0 * (double)s.expert_hits_host / (double)uses : 0,
         uses ? 100.0 * (double)s.expert_misses / (double)uses : 0);
     fprintf(stderr, "drive     %s read in %.2f s, %.2f GB/s; waited %.2f s for it\n", cli_bytes(s.expert_bytes_read),
-            seconds(s.reading_ns), per_second(s.expert_bytes_read, s.reading_ns) * 1e-9, seconds(s.wait_drive_ns));
+            clock_seconds(s.reading_ns), clock_per_second(s.expert_bytes_read, s.reading_ns) * 1e-9,
+            clock_seconds(s.wait_drive_ns));
     fprintf(stderr, "gpu       %llu submits, %llu dispatches, %llu barriers; waited %.2f s for it\n",
             (unsigned long long)s.submits, (unsigned long long)s.dispatches, (unsigned long long)s.barriers,
-            seconds(s.wait_gpu_ns));
+            clock_seconds(s.wait_gpu_ns));
     fprintf(stderr, "memory    %s on the device at most; %s host slots; %s resident in all at most\n",
-            cli_bytes(s.device_bytes_max), cli_bytes(s.host_bytes), cli_bytes(peak_rss_bytes()));
+            cli_bytes(s.device_bytes_max), cli_bytes(s.host_bytes), cli_bytes(memory_resident_bytes_max()));
     print_times(engine);
 }
 
@@ -147,19 +133,20 @@ json_t *engine_report_json(struct sluice_engine *engine, const struct run_times 
     return json_pack(
         "{s:s, s:{s:I,s:f,s:f}, s:{s:I,s:f,s:f}, s:{s:I,s:I,s:I,s:I,s:I,s:I}, s:{s:I,s:f,s:f}, s:{s:I,s:I,s:I,s:f},"
         " s:I, s:I}",
-        "device", sluice_device_name(engine),                                                         //
-        "prefill", "tokens", (json_int_t)t->prompt_tokens, "seconds", seconds(t->prompt_ns), "tok_s", //
-        per_second(t->prompt_tokens, t->prompt_ns),                                                   //
-        "decode", "tokens", (json_int_t)t->answer_tokens, "seconds", seconds(t->answer_ns), "tok_s",  //
-        per_second(t->answer_tokens, t->answer_ns),                                                   //
+        "device", sluice_device_name(engine),                                                               //
+        "prefill", "tokens", (json_int_t)t->prompt_tokens, "seconds", clock_seconds(t->prompt_ns), "tok_s", //
+        clock_per_second(t->prompt_tokens, t->prompt_ns),                                                   //
+        "decode", "tokens", (json_int_t)t->answer_tokens, "seconds", clock_seconds(t->answer_ns), "tok_s",  //
+        clock_per_second(t->answer_tokens, t->answer_ns),                                                   //
         "experts", "total", (json_int_t)s.experts_total, "slots", (json_int_t)s.slots_device, "bytes_each",
         (json_int_t)s.expert_bytes, "hits_device", (json_int_t)s.expert_hits_device, "hits_host",
         (json_int_t)s.expert_hits_host, "misses", (json_int_t)s.expert_misses, //
-        "drive", "bytes", (json_int_t)s.expert_bytes_read, "reading_seconds", seconds(s.reading_ns), "wait_seconds",
-        seconds(s.wait_drive_ns), //
+        "drive", "bytes", (json_int_t)s.expert_bytes_read, "reading_seconds", clock_seconds(s.reading_ns),
+        "wait_seconds",
+        clock_seconds(s.wait_drive_ns), //
         "gpu", "submits", (json_int_t)s.submits, "dispatches", (json_int_t)s.dispatches, "barriers",
-        (json_int_t)s.barriers, "wait_seconds", seconds(s.wait_gpu_ns), //
-        "peak_device", (json_int_t)s.device_bytes_max, "peak_rss", (json_int_t)peak_rss_bytes());
+        (json_int_t)s.barriers, "wait_seconds", clock_seconds(s.wait_gpu_ns), //
+        "peak_device", (json_int_t)s.device_bytes_max, "peak_rss", (json_int_t)memory_resident_bytes_max());
 }
 
 // How many tokens the model in the container takes.

@@ -67,7 +67,7 @@ static bool draw_progress(void *user, double done)
     uint64_t now = clock_ns();
     if (isatty(STDERR_FILENO) && (now - g->drawn_ns > 200000000 || done >= 1)) {
         g->drawn_ns = now;
-        double elapsed = (double)(now - g->start_ns) * 1e-9;
+        double elapsed = clock_seconds(now - g->start_ns);
         double left = done > 0 ? elapsed * (1 - done) / done : 0;
         fprintf(stderr, "\rreading %3.0f %%  %.0f tokens/s  %d:%02d left \033[K", 100 * done,
                 elapsed > 0 ? done * (double)g->prompt_count / elapsed : 0, (int)left / 60, (int)left % 60);

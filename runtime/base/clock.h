@@ -7,6 +7,17 @@
 
 uint64_t clock_ns(void); // monotonic
 
+static inline double clock_seconds(uint64_t ns)
+{
+    return (double)ns * 1e-9;
+}
+
+// How many of `count` fall on a second; 0 if no time has passed.
+static inline double clock_per_second(uint64_t count, uint64_t ns)
+{
+    return ns ? (double)count * 1e9 / (double)ns : 0;
+}
+
 // Processor time of the calling thread, and of the whole process with all threads. 0 where the system cannot tell.
 uint64_t clock_thread_cpu_ns(void);
 uint64_t clock_process_cpu_ns(void);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum { FILE_BYTES_MAX = 1 << 14, PATH_BYTES_MAX = 4096 };
@@ -158,4 +159,10 @@ uint64_t memory_resident_bytes(void)
     if (!read_text("/proc/self/statm", text) || sscanf(text, "%lu %lu", &total, &resident) != 2)
         return 0;
     return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+uint64_t memory_resident_bytes_max(void)
+{
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
 }

@@ -24,4 +24,7 @@ struct memory_available memory_available(const char *root);
 // Resident memory of this process now; 0 if unknown.
 uint64_t memory_resident_bytes(void);
 
+// The most it ever had; 0 if unknown.
+uint64_t memory_resident_bytes_max(void);
+
 #endif

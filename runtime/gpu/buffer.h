@@ -43,6 +43,12 @@ uint64_t gpu_buffer_bytes(const struct gpu_buffer *buffer);
 // The host address of an upload, readback or imported buffer.
 void *gpu_buffer_map(const struct gpu_buffer *buffer);
 
+// The host address of a range of such a buffer.
+static inline void *gpu_range_map(struct gpu_range range)
+{
+    return (char *)gpu_buffer_map(range.buffer) + range.offset;
+}
+
 // The range of `buffer` from `offset`, checked against its size.
 struct gpu_range gpu_range_make(struct gpu_buffer *buffer, uint64_t offset, uint64_t bytes);
 // All of `buffer`.

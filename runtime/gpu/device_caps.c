@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "runtime/base/integer.h"
 #include "runtime/base/mem.h"
 #include "runtime/gpu/gpu_internal.h"
 
@@ -201,11 +202,6 @@ static void query_properties(struct device_properties *p, VkPhysicalDevice physi
     vkGetPhysicalDeviceProperties2(physical, &p->core);
 }
 
-static uint64_t smaller(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 // Whether the driver says that it can import host memory into a buffer for copies and for `usage`.
 static bool import_works(VkPhysicalDevice physical, VkBufferUsageFlags usage)
 {
@@ -271,10 +267,10 @@ void device_caps_fill(struct gpu_caps *caps, VkInstance instance, VkPhysicalDevi
     caps->can_bind_imports = caps->can_import && import_works(physical, VK_BUFFER_USAGE_STORAGE_BUFFER_BIT);
     caps->import_alignment = caps->can_import ? p.import.minImportedHostPointerAlignment : 0;
     caps->buffer_alignment = buffer_alignment(limits);
-    caps->import_max_bytes = smaller(p.v11.maxMemoryAllocationSize, p.v13.maxBufferSize);
-    caps->max_buffer_bytes = smaller(caps->import_max_bytes, limits->maxStorageBufferRange);
+    caps->import_max_bytes = u64_min(p.v11.maxMemoryAllocationSize, p.v13.maxBufferSize);
+    caps->max_buffer_bytes = u64_min(caps->import_max_bytes, limits->maxStorageBufferRange);
     if (options->max_buffer_bytes)
-        caps->max_buffer_bytes = smaller(caps->max_buffer_bytes, options->max_buffer_bytes);
+        caps->max_buffer_bytes = u64_min(caps->max_buffer_bytes, options->max_buffer_bytes);
     caps->max_buffer_bytes -= caps->max_buffer_bytes % caps->buffer_alignment;
     caps->shared_bytes = limits->maxComputeSharedMemorySize;
     caps->subgroup_size = p.v11.subgroupSize;

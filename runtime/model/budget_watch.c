@@ -4,6 +4,7 @@
 #include <inttypes.h>
 
 #include "runtime/base/clock.h"
+#include "runtime/base/integer.h"
 #include "runtime/base/log.h"
 #include "runtime/model/engine_internal.h"
 
@@ -39,7 +40,7 @@ enum sluice_status budget_watch(struct pass *pass)
     uint64_t budget, used, slot_bytes = pager_slot_bytes(e->container);
     if (!e->pager || !read_budget(e, &budget, &used) || used <= budget)
         return SLUICE_OK;
-    uint64_t give = (used - budget + slot_bytes - 1) / slot_bytes;
+    uint64_t give = u64_divide_up(used - budget, slot_bytes);
     uint32_t slots = pager_device_slots(e->pager), wanted = give < slots ? slots - (uint32_t)give : 0;
     uint32_t left = pager_shrink_to(e->pager, e->config.top_k, wanted);
     if (left == slots)

@@ -2,13 +2,14 @@
 
 #include <string.h>
 
+#include "runtime/base/integer.h"
 #include "runtime/base/mem.h"
 
 // Tokens of one KV segment: as many whole blocks as one binding holds, no more than the capacity needs.
 static uint32_t segment_tokens(const struct cache *cache, const struct model_config *config, enum kv_type kv)
 {
     uint64_t blocks = slab_range_bytes_max(&cache->slab) / (config->kv_heads * kv_block_bytes(kv, config->head_dim));
-    uint64_t wanted = ((uint64_t)cache->capacity + KV_BLOCK - 1) / KV_BLOCK;
+    uint64_t wanted = u64_divide_up(cache->capacity, KV_BLOCK);
     return (uint32_t)(blocks < wanted ? blocks : wanted) * KV_BLOCK;
 }
 
@@ -22,13 +23,13 @@ static enum sluice_status plan_full(struct cache *cache, const struct model_conf
                          config->head_dim);
     if (tokens == 0)
         return error_set(SLUICE_ERR_BUDGET, "one block of the KV cache exceeds the device's largest binding");
-    layer->segment_count = (cache->capacity + tokens - 1) / tokens;
+    layer->segment_count = u32_divide_up(cache->capacity, tokens);
     layer->segments = mem_alloc(layer->segment_count, sizeof *layer->segments);
     if (!layer->segments)
         return SLUICE_ERR_MEMORY;
     for (uint32_t i = 0; i < layer->segment_count; i++) {
         uint32_t first = i * tokens, left = cache->capacity - first;
-        uint32_t here = left < tokens ? (left + KV_BLOCK - 1) / KV_BLOCK * KV_BLOCK : tokens;
+        uint32_t here = left < tokens ? u32_round_up(left, KV_BLOCK) : tokens;
         uint64_t bytes = here / KV_BLOCK * config->kv_heads * kv_block_bytes(kv, config->head_dim);
         layer->segments[i].first = first;
         layer->segments[i].capacity = here;

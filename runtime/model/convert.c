@@ -7,6 +7,7 @@
 
 #include "quant/tile.h"
 #include "runtime/base/check.h"
+#include "runtime/base/integer.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/model/convert_documents.h"
@@ -56,11 +57,6 @@ static uint64_t tiles_per_read(uint64_t cols)
 {
     uint64_t count = (1 << 20) / (cols * QUANT_TILE_ROWS * sizeof(float));
     return count ? count : 1;
-}
-
-static uint64_t tile_count(uint64_t rows)
-{
-    return (rows + QUANT_TILE_ROWS - 1) / QUANT_TILE_ROWS;
 }
 
 static enum sluice_status encode_tile(const struct target *target, uint64_t row0, uint64_t rows, const float *values,
@@ -126,7 +122,7 @@ static enum sluice_status trunk_job_run(void *user, size_t index)
     const struct trunk_job *job = user;
     const struct target *target = &job->targets[index / job->reads];
     uint64_t step = tiles_per_read(target->matrix->cols), tile = index % job->reads * step;
-    uint64_t end = tile_count(target->matrix->rows);
+    uint64_t end = u64_divide_up(target->matrix->rows, QUANT_TILE_ROWS);
     return convert_tiles(job->converter, target, tile, tile + step < end ? tile + step : end);
 }
 
@@ -141,7 +137,7 @@ static enum sluice_status convert_matrices(const struct converter *c, const stru
                                          .type = type,
                                          .tiles = out + i * tile_bytes,
                                          .stride = job.target_count * tile_bytes};
-    job.reads = (size_t)((tile_count(tensor->rows) + step - 1) / step);
+    job.reads = (size_t)u64_divide_up(u64_divide_up(tensor->rows, QUANT_TILE_ROWS), step);
     return parallel_run(c->threads, job.reads * job.target_count, trunk_job_run, &job);
 }
 
@@ -180,7 +176,7 @@ static enum sluice_status convert_trunk(struct converter *c)
 
 static enum sluice_status convert_all_tiles(const struct converter *c, const struct target *target)
 {
-    uint64_t step = tiles_per_read(target->matrix->cols), end = tile_count(target->matrix->rows);
+    uint64_t step = tiles_per_read(target->matrix->cols), end = u64_divide_up(target->matrix->rows, QUANT_TILE_ROWS);
     for (uint64_t tile = 0; tile < end; tile += step) {
         enum sluice_status status = convert_tiles(c, target, tile, tile + step < end ? tile + step : end);
         if (status < 0)

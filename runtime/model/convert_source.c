@@ -8,6 +8,7 @@
 
 #include "quant/checkpoint.h"
 #include "runtime/base/check.h"
+#include "runtime/base/integer.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 
@@ -44,8 +45,8 @@ static enum sluice_status find_scale(const struct convert_source *source, struct
                          "tensor %s is F8_E4M3, which needs the scales %s and weight_block_size in config.json's "
                          "quantization_config",
                          matrix->tensor->name, name);
-    uint64_t shape[2] = {(matrix->rows + source->fp8_block_rows - 1) / source->fp8_block_rows,
-                         (matrix->cols + source->fp8_block_cols - 1) / source->fp8_block_cols};
+    uint64_t shape[2] = {u64_divide_up(matrix->rows, source->fp8_block_rows),
+                         u64_divide_up(matrix->cols, source->fp8_block_cols)};
     return check_shape(matrix->scale, 2, shape);
 }
 

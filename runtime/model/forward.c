@@ -9,11 +9,12 @@
 #include <string.h>
 
 #include "runtime/base/check.h"
+#include "runtime/base/integer.h"
 #include "runtime/model/engine_internal.h"
 
 static uint32_t pitch(uint32_t width)
 {
-    return (width + ROW_PITCH_FLOATS - 1) / ROW_PITCH_FLOATS * ROW_PITCH_FLOATS;
+    return u32_round_up(width, ROW_PITCH_FLOATS);
 }
 
 // Everything about one sub-batch: rows [row, row + rows) of the block.
@@ -399,9 +400,7 @@ static enum sluice_status tap_hidden(struct pass *pass, uint32_t layer)
                      gpu_range_part(e->scratch.hidden, 0, 4ull * rows * width));
             TRY(gpu_command_submit(cmd, &tick));
             TRY(gpu_wait(e->device, tick));
-            const uint8_t *map = gpu_buffer_map(e->scratch.hidden.buffer);
-            TRY(pass->tap->hidden(pass->tap->user, layer, first + row, rows,
-                                  (const float *)(const void *)(map + e->scratch.hidden.offset)));
+            TRY(pass->tap->hidden(pass->tap->user, layer, first + row, rows, gpu_range_map(e->scratch.hidden)));
         }
     }
 fail:

@@ -5,6 +5,7 @@
 
 #include "quant/tile.h"
 #include "runtime/base/check.h"
+#include "runtime/base/integer.h"
 #include "runtime/base/mem.h"
 
 // --- the inventory as a table ---------------------------------------------------------------------------------------
@@ -291,14 +292,9 @@ enum quant_type model_tensor_type(const struct model_tensor *tensor, const struc
     return tensor->keep_float ? source : model_type_for_cols(recipe->trunk, tensor->cols);
 }
 
-static uint32_t round_up_rows(uint32_t rows)
-{
-    return (rows + QUANT_TILE_ROWS - 1) / QUANT_TILE_ROWS * QUANT_TILE_ROWS;
-}
-
 uint32_t model_tensor_stored_rows(const struct model_tensor *tensor)
 {
-    return tensor->kind == MODEL_TENSOR_PAIR ? 2 * round_up_rows(tensor->rows) : tensor->rows;
+    return tensor->kind == MODEL_TENSOR_PAIR ? 2 * u32_round_up(tensor->rows, QUANT_TILE_ROWS) : tensor->rows;
 }
 
 uint64_t model_tensor_bytes(const struct model_tensor *tensor, enum quant_type type)
@@ -306,11 +302,6 @@ uint64_t model_tensor_bytes(const struct model_tensor *tensor, enum quant_type t
     if (tensor->kind == MODEL_TENSOR_PLAIN)
         return (uint64_t)tensor->rows * tensor->cols * sizeof(float);
     return quant_tile_bytes(type, model_tensor_stored_rows(tensor), tensor->cols);
-}
-
-static uint64_t round_up(uint64_t value, uint64_t unit)
-{
-    return (value + unit - 1) / unit * unit;
 }
 
 struct model_expert_layout model_expert_layout(const struct model_config *config, const struct model_recipe *recipe)
@@ -322,8 +313,8 @@ struct model_expert_layout model_expert_layout(const struct model_config *config
     e.gate_up_type = model_type_for_cols(recipe->experts, hidden);
     e.down_type = model_type_for_cols(recipe->experts, inter);
     e.gate_up_bytes = 2 * quant_tile_bytes(e.gate_up_type, inter, hidden);
-    e.down_offset = round_up(e.gate_up_bytes, MODEL_EXPERT_PART_ALIGN);
+    e.down_offset = u64_round_up(e.gate_up_bytes, MODEL_EXPERT_PART_ALIGN);
     e.down_bytes = quant_tile_bytes(e.down_type, hidden, inter);
-    e.record_bytes = round_up(e.down_offset + e.down_bytes, MODEL_EXPERT_RECORD_ALIGN);
+    e.record_bytes = u64_round_up(e.down_offset + e.down_bytes, MODEL_EXPERT_RECORD_ALIGN);
     return e;
 }

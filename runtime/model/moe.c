@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "runtime/base/check.h"
+#include "runtime/base/integer.h"
 #include "runtime/base/mem.h"
 #include "runtime/model/engine_internal.h"
 
@@ -123,11 +124,6 @@ void moe_finish(struct sluice_engine *e)
     e->expert_memos = NULL;
 }
 
-static void *map_range(struct gpu_range range)
-{
-    return (uint8_t *)gpu_buffer_map(range.buffer) + range.offset;
-}
-
 // --- lists ----------------------------------------------------------------------------------------------------------
 
 // Order of a token's picks by rising expert; top_k is small.
@@ -144,7 +140,7 @@ static void sort_picks(const uint32_t *ids, uint32_t top_k, uint32_t *order)
 // Drawn experts in place of the router's; its weights stay.
 static void draw_routing(struct sluice_engine *e, uint32_t layer, uint32_t block, const struct pass_block *content)
 {
-    uint32_t *ids = map_range(e->scratch.blocks[block].ids), top_k = e->config.top_k;
+    uint32_t *ids = gpu_range_map(e->scratch.blocks[block].ids), top_k = e->config.top_k;
     for (uint32_t i = 0; i < content->run_count; i++) {
         const struct run *run = &content->runs[i];
         uint32_t session = (uint32_t)(run->session - e->sessions);
@@ -159,10 +155,10 @@ static enum sluice_status build_routing(struct sluice_engine *e, uint32_t block,
     const struct model_config *c = &e->config;
     const struct scratch_block *b = &e->scratch.blocks[block];
     struct routing *r = &e->routings[block];
-    const uint32_t *ids = map_range(b->ids);
-    const float *weights = map_range(b->weights);
-    uint32_t *pick_row = map_range(b->pick_row);
-    float *pick_weight = map_range(b->pick_weight);
+    const uint32_t *ids = gpu_range_map(b->ids);
+    const float *weights = gpu_range_map(b->weights);
+    uint32_t *pick_row = gpu_range_map(b->pick_row);
+    float *pick_weight = gpu_range_map(b->pick_weight);
     uint32_t picks = rows * c->top_k, order[MODEL_TOP_K_MAX], next[MODEL_EXPERTS_MAX];
     memset(r->expert_row, 0, (c->experts + 1) * sizeof *r->expert_row);
     for (uint32_t i = 0; i < picks; i++) {
@@ -215,10 +211,10 @@ struct list_room {
 // Ranges are whole units long, so that they repeat from layer to layer and token to token (gpu/set_cache.c).
 static void *take_list(struct list_room *room, uint64_t bytes, struct gpu_range *range)
 {
-    uint64_t whole = (bytes + RANGE_ALIGN - 1) / RANGE_ALIGN * RANGE_ALIGN, left = room->range.bytes - room->used;
+    uint64_t whole = u64_round_up(bytes, RANGE_ALIGN), left = room->range.bytes - room->used;
     *range = gpu_range_part(room->range, room->used, whole < left ? whole : bytes); // checked there
     room->used += whole;
-    return map_range(*range);
+    return gpu_range_map(*range);
 }
 
 // Rows [first, last) of the block's sorted rows, a whole number of experts: places [begin, end) of the group.
@@ -297,7 +293,7 @@ static uint32_t tiles_max(const struct group *g, const struct routing *r, const 
         uint32_t expert = g->experts[g->places[i].index];
         uint32_t rows = r->expert_row[expert + 1] - r->expert_row[expert];
         if (is_in(set, used->index[i]))
-            count += (rows + MOE_TILE_ROWS - 1) / MOE_TILE_ROWS;
+            count += u32_divide_up(rows, MOE_TILE_ROWS);
     }
     return count;
 }
@@ -462,7 +458,7 @@ static enum sluice_status tap_experts(struct pass *pass, uint32_t layer)
     uint32_t first = 0;
     for (uint32_t i = 0; i < pass->block_count; first += pass->blocks[i].rows, i++)
         TRY(pass->tap->experts(pass->tap->user, layer, first, pass->blocks[i].rows,
-                               map_range(pass->engine->scratch.blocks[i].ids)));
+                               gpu_range_map(pass->engine->scratch.blocks[i].ids)));
 fail:
     return status;
 }
@@ -528,7 +524,7 @@ static void rank_tail(struct pass *pass)
     skip = tokens > PROMPT_TAIL_TOKENS ? tokens - PROMPT_TAIL_TOKENS : 0;
     for (uint32_t i = 0; i < pass->block_count; i++) {
         uint32_t rows = pass->blocks[i].rows, first = skip < rows ? skip : rows;
-        const uint32_t *ids = map_range(e->scratch.blocks[i].ids);
+        const uint32_t *ids = gpu_range_map(e->scratch.blocks[i].ids);
         prompt_tail_count(e->keep, ids + (size_t)first * top_k, rows - first, top_k);
         skip -= first;
     }

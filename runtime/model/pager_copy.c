@@ -40,8 +40,7 @@ void pager_record_copy(struct pager *pager, struct gpu_command *cmd, uint32_t ke
         record_demotion(pager, cmd, &item->ticket);
     struct gpu_range from = host_range(pager, from_slot, bytes);
     if (pager->staging && !pager->is_staged[from_slot])
-        memcpy((uint8_t *)gpu_buffer_map(from.buffer) + from.offset, pager->memory + from_slot * pager->slot_bytes,
-               bytes);
+        memcpy(gpu_range_map(from), pager->memory + from_slot * pager->slot_bytes, bytes);
     pager->is_staged[from_slot] = true;
     gpu_copy(cmd, from, device_range(pager, item->ticket.device_slot, bytes));
     pager->unsubmitted_keys[pager->unsubmitted_count++] = key;

@@ -1,6 +1,7 @@
 // The memory of the pager's slots: mapped, imported into the device, given back.
 #include "offload/read_memory.h"
 #include "runtime/base/check.h"
+#include "runtime/base/integer.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/model/pager_private.h"
@@ -44,7 +45,7 @@ static void destroy_buffers(struct gpu_buffer **buffers, uint32_t count)
 static enum sluice_status create_buffers(struct pager *pager, const struct division *d, struct gpu_buffer ***buffers,
                                          uint32_t *count)
 {
-    uint32_t needed = (d->slots + d->per_buffer - 1) / d->per_buffer;
+    uint32_t needed = u32_divide_up(d->slots, d->per_buffer);
     struct gpu_buffer **made = mem_alloc(needed, sizeof *made);
     if (!made)
         return SLUICE_ERR_MEMORY;

@@ -6,6 +6,7 @@
 
 #include "offload/budget.h"
 #include "runtime/base/check.h"
+#include "runtime/base/integer.h"
 #include "runtime/base/log.h"
 #include "runtime/base/memory_available.h"
 #include "runtime/model/engine_internal.h"
@@ -56,7 +57,7 @@ static struct scratch_limits scratch_needs(const struct sluice_engine *e, uint32
     }
     return (struct scratch_limits){
         .capacity_tokens = context,
-        .pass_tokens = (context + passes - 1) / passes,
+        .pass_tokens = u32_divide_up(context, passes),
         .segments_max = segments_max,
         .quantise_trunk = q8 && trunk,
         .quantise_experts = q8 && experts,
@@ -148,9 +149,9 @@ static void format_option(uint64_t bytes, char *out, size_t out_bytes)
     if (bytes > UINT64_MAX / 16)
         snprintf(out, out_bytes, "%" PRIu64, bytes);
     else if (bytes < gibibyte)
-        snprintf(out, out_bytes, "%" PRIu64 "M", (bytes + mebibyte - 1) / mebibyte);
+        snprintf(out, out_bytes, "%" PRIu64 "M", u64_divide_up(bytes, mebibyte));
     else
-        snprintf(out, out_bytes, "%.1fG", (double)((bytes * 10 + gibibyte - 1) / gibibyte) / 10);
+        snprintf(out, out_bytes, "%.1fG", (double)u64_divide_up(bytes * 10, gibibyte) / 10);
 }
 
 static void add_choice(char *out, size_t out_bytes, const char *choice)
@@ -216,11 +217,6 @@ static enum sluice_status choose_places(const struct sluice_engine *e, struct li
                      device);
 }
 
-static uint64_t subtract(uint64_t a, uint64_t b)
-{
-    return a > b ? a - b : 0;
-}
-
 // The device's budget; on a device that shares main memory, what the host's part leaves.
 static uint64_t device_limit(const struct sluice_engine *e, const struct limits *l, uint64_t host_bytes)
 {
@@ -229,8 +225,9 @@ static uint64_t device_limit(const struct sluice_engine *e, const struct limits 
     // A budget beyond what a card has free would be spilt to main memory by its driver.
     if (e->options.vram_bytes)
         return known && !l->shared && l->free_bytes < e->options.vram_bytes ? l->free_bytes : e->options.vram_bytes;
-    uint64_t left =
-        l->host_bytes == UINT64_MAX ? UINT64_MAX : subtract(l->host_bytes, subtract(host_bytes, l->resident_bytes));
+    uint64_t left = l->host_bytes == UINT64_MAX
+                        ? UINT64_MAX
+                        : u64_subtract(l->host_bytes, u64_subtract(host_bytes, l->resident_bytes));
     return l->shared && left < l->device_bytes ? left : l->device_bytes;
 }
 
@@ -323,7 +320,7 @@ static enum sluice_status choose_host_slots(const struct sluice_engine *e, const
     if (e->options.ram_bytes)
         slots = e->options.ram_bytes / slot_bytes;
     else if (!l->shared && l->host_bytes != UINT64_MAX)
-        slots = subtract(l->host_bytes, subtract(host_fixed(e, s, l), l->resident_bytes)) / slot_bytes;
+        slots = u64_subtract(l->host_bytes, u64_subtract(host_fixed(e, s, l), l->resident_bytes)) / slot_bytes;
     if (slots < HOST_SLOTS_MIN && e->options.ram_bytes) {
         char least[32];
         format_option(HOST_SLOTS_MIN * slot_bytes, least, sizeof least);

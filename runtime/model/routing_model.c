@@ -4,6 +4,7 @@
 
 #include "runtime/base/check.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/random.h"
 
 // Share of the draws that fall among the first `experts` (as a share of all) of the order of last use.
 static const struct {
@@ -21,15 +22,6 @@ struct routing_model {
 };
 
 // --- random numbers -------------------------------------------------------------------------------------------------
-
-// splitmix64
-static uint64_t random_next(uint64_t *state)
-{
-    uint64_t z = *state += 0x9E3779B97F4A7C15u;
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-    return z ^ z >> 31;
-}
 
 // 0 <= result < bound; the bias of 2^-32 does not matter here.
 static uint32_t random_below(uint64_t *state, uint32_t bound)

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "runtime/base/check.h"
+#include "runtime/base/integer.h"
 #include "runtime/base/mem.h"
 
 enum {
@@ -70,30 +71,20 @@ fail:
     return status;
 }
 
-static uint32_t max_u32(uint32_t a, uint32_t b)
-{
-    return a > b ? a : b;
-}
-
-static uint32_t min_u32(uint32_t a, uint32_t b)
-{
-    return a < b ? a : b;
-}
-
 // The widest row of a sub-batch, in floats.
 static uint32_t widest(const struct model_config *c, const struct scratch_limits *limits)
 {
-    uint32_t width = max_u32(c->full_count ? model_qg_rows(c) : 0, c->linear_count ? model_qkvz_rows(c) : 0);
+    uint32_t width = u32_max(c->full_count ? model_qg_rows(c) : 0, c->linear_count ? model_qkvz_rows(c) : 0);
     uint32_t partial =
         c->full_count ? model_attention_dim(c) * limits->segments_max : 0; // one partial result per segment
-    return max_u32(max_u32(max_u32(width, c->hidden_size), max_u32(limits->inter_max, c->experts)), partial);
+    return u32_max(u32_max(u32_max(width, c->hidden_size), u32_max(limits->inter_max, c->experts)), partial);
 }
 
 // Rows of all blocks together.
 static uint32_t pass_rows(const struct scratch_limits *limits)
 {
     CHECK(limits->pass_tokens > 0 && limits->pass_tokens <= limits->capacity_tokens);
-    return max_u32(limits->pass_tokens, DECODE_ROWS_MAX);
+    return u32_max(limits->pass_tokens, DECODE_ROWS_MAX);
 }
 
 static enum sluice_status choose_sizes(struct scratch *s, const struct model_config *c,
@@ -109,20 +100,20 @@ static enum sluice_status choose_sizes(struct scratch *s, const struct model_con
         return error_set(SLUICE_ERR_BUDGET, "the device's largest binding (%llu bytes) is too small for this model",
                          (unsigned long long)largest);
     uint32_t tokens = pass_rows(limits);
-    s->batch = min_u32((uint32_t)(batch < BATCH_MAX ? batch : BATCH_MAX), tokens);
+    s->batch = u32_min((uint32_t)(batch < BATCH_MAX ? batch : BATCH_MAX), tokens);
     bool aligned = s->batch >= BATCH_UNIT; // then sub-batches may begin in mid-block
     if (aligned && s->batch < tokens)
         s->batch = s->batch / BATCH_UNIT * BATCH_UNIT;
-    uint64_t row_max = 4ull * max_u32(c->hidden_size, max_u32(c->top_k, c->expert_intermediate));
+    uint64_t row_max = 4ull * u32_max(c->hidden_size, u32_max(c->top_k, c->expert_intermediate));
     uint64_t block = largest / row_max;
     block = block < BLOCK_TOKENS_MAX ? block : BLOCK_TOKENS_MAX;
-    block = aligned ? min_u32((uint32_t)block, tokens) / s->batch * s->batch : s->batch;
-    s->block_tokens = max_u32((uint32_t)block, s->batch);
-    s->logit_rows = min_u32((uint32_t)(logit_rows < s->batch ? logit_rows : s->batch), BATCH_MAX);
-    s->moe_rows = max_u32(s->block_tokens, DECODE_ROWS_MAX * c->top_k);
-    s->block_count = (tokens + s->block_tokens - 1) / s->block_tokens;
+    block = aligned ? u32_min((uint32_t)block, tokens) / s->batch * s->batch : s->batch;
+    s->block_tokens = u32_max((uint32_t)block, s->batch);
+    s->logit_rows = u32_min((uint32_t)(logit_rows < s->batch ? logit_rows : s->batch), BATCH_MAX);
+    s->moe_rows = u32_max(s->block_tokens, DECODE_ROWS_MAX * c->top_k);
+    s->block_count = u32_divide_up(tokens, s->block_tokens);
     // A row of a prefill has one partial result per segment of the KV cache, a decoded token one per split.
-    s->partial_rows = max_u32(s->batch * limits->segments_max,
+    s->partial_rows = u32_max(s->batch * limits->segments_max,
                               limits->capacity_tokens / ATTEND_SPLIT_TOKENS + limits->segments_max + 1);
     return SLUICE_OK;
 }
@@ -154,7 +145,7 @@ static enum sluice_status want_blocks(struct planner *planner, const struct mode
         return SLUICE_ERR_MEMORY;
     uint32_t tokens = pass_rows(limits);
     for (uint32_t i = 0; i < s->block_count; i++) {
-        s->blocks[i].capacity = min_u32(s->block_tokens, tokens - i * s->block_tokens);
+        s->blocks[i].capacity = u32_min(s->block_tokens, tokens - i * s->block_tokens);
         enum sluice_status status = want_block(planner, c, limits, &s->blocks[i]);
         if (status < 0)
             return status;
@@ -172,8 +163,8 @@ static enum sluice_status want_mixers(struct planner *planner, const struct mode
     uint32_t attention = c->full_count ? model_attention_dim(c) : 0;
     uint32_t linear = c->linear_count ? model_linear_value_dim(c) : 0;
     TRY(want(planner, d, &s->wide, n,
-             4ull * max_u32(c->full_count ? model_qg_rows(c) : 0, c->linear_count ? model_qkvz_rows(c) : 0)));
-    TRY(want_activations(planner, &s->mixed, n, max_u32(attention, linear), true, limits->quantise_trunk));
+             4ull * u32_max(c->full_count ? model_qg_rows(c) : 0, c->linear_count ? model_qkvz_rows(c) : 0)));
+    TRY(want_activations(planner, &s->mixed, n, u32_max(attention, linear), true, limits->quantise_trunk));
     if (c->linear_count) {
         TRY(want(planner, d, &s->ba, n, 4ull * model_ba_rows(c)));
         TRY(want(planner, d, &s->conv, n, 4ull * model_conv_channels(c)));

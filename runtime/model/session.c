@@ -91,7 +91,7 @@ static enum sluice_status check_tokens(const struct sluice_session *session, con
 static void put_tokens(struct sluice_engine *e, uint32_t block, const int32_t *ids, uint32_t count)
 {
     struct gpu_range range = e->scratch.blocks[block].tokens;
-    memcpy((uint8_t *)gpu_buffer_map(range.buffer) + range.offset, ids, count * sizeof *ids);
+    memcpy(gpu_range_map(range), ids, count * sizeof *ids);
 }
 
 // Where a decode's kernels find them, by row.
@@ -99,7 +99,7 @@ static void put_positions(struct sluice_engine *e, const struct run *runs, uint3
 {
     struct gpu_range range = e->scratch.positions_in;
     for (uint32_t i = 0; range.bytes && i < count; i++)
-        ((uint32_t *)(void *)((uint8_t *)gpu_buffer_map(range.buffer) + range.offset))[i] = runs[i].position;
+        ((uint32_t *)gpu_range_map(range))[i] = runs[i].position;
 }
 
 static const float *read_logits(struct pass *pass, uint32_t block, uint32_t row, uint32_t count,
@@ -111,7 +111,7 @@ static const float *read_logits(struct pass *pass, uint32_t block, uint32_t row,
     if (*status == SLUICE_OK)
         *status = gpu_wait(e->device, tick);
     struct gpu_range range = e->scratch.logits;
-    return (const float *)(const void *)((uint8_t *)gpu_buffer_map(range.buffer) + range.offset);
+    return gpu_range_map(range);
 }
 
 // Logits of all rows to the tap, in pieces.

@@ -1,4 +1,6 @@
 // A session that looks as if it held a long text.
+#include "runtime/base/integer.h"
+#include "runtime/base/random.h"
 #include "runtime/model/engine_internal.h"
 
 // What all layers are filled from: random numbers on the device's side of the bus.
@@ -7,17 +9,12 @@ struct source {
     uint64_t count;
 };
 
-static uint64_t larger(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
 static uint64_t values_needed(const struct sluice_engine *e)
 {
     const struct model_config *c = &e->config;
     uint64_t state = (uint64_t)c->linear_value_heads * c->linear_key_dim * c->linear_value_dim;
     uint64_t conv = (uint64_t)model_conv_channels(c) * (c->conv_taps - 1);
-    return larger(larger(state, conv), 2ull * e->scratch.batch * model_kv_dim(c));
+    return u64_max(u64_max(state, conv), 2ull * e->scratch.batch * model_kv_dim(c));
 }
 
 // Uniform in [-0.5, 0.5); splitmix64.
@@ -29,12 +26,8 @@ static enum sluice_status source_create(struct sluice_engine *e, uint64_t seed, 
     if (status < 0)
         return status;
     float *values = gpu_buffer_map(source->buffer);
-    for (uint64_t i = 0; i < source->count; i++) {
-        uint64_t z = seed + (i + 1) * 0x9E3779B97F4A7C15u;
-        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-        z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-        values[i] = (float)(z >> 40) * 0x1p-24f - 0.5f;
-    }
+    for (uint64_t i = 0; i < source->count; i++)
+        values[i] = (float)(random_at(seed, i) >> 40) * 0x1p-24f - 0.5f;
     return SLUICE_OK;
 }
 

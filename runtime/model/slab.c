@@ -3,14 +3,10 @@
 #include <string.h>
 
 #include "runtime/base/check.h"
+#include "runtime/base/integer.h"
 #include "runtime/base/mem.h"
 
 static const uint64_t SLAB_BYTES_MAX = (uint64_t)1 << 30; // one allocation of a GiB is granted everywhere
-
-static uint64_t round_up(uint64_t value, uint64_t unit)
-{
-    return (value + unit - 1) / unit * unit;
-}
 
 void slab_init(struct slab *slab, struct gpu_device *device, enum gpu_memory memory, const char *label)
 {
@@ -64,10 +60,10 @@ enum sluice_status slab_plan(struct slab *slab, uint64_t bytes, uint32_t *place)
 {
     CHECK(!slab->buffers && bytes > 0 && bytes <= slab->buffer_bytes);
     uint64_t alignment = gpu_device_caps(slab->device)->buffer_alignment;
-    uint64_t size = round_up(bytes, 4);
+    uint64_t size = u64_round_up(bytes, 4);
     enum sluice_status status;
     TRY(grow((void **)&slab->places, slab->place_count, &slab->place_capacity, sizeof *slab->places));
-    uint64_t offset = slab->buffer_count ? round_up(slab->sizes[slab->buffer_count - 1], alignment) : 0;
+    uint64_t offset = slab->buffer_count ? u64_round_up(slab->sizes[slab->buffer_count - 1], alignment) : 0;
     if (!slab->buffer_count || offset + size > slab->buffer_bytes) {
         TRY(open_buffer(slab));
         offset = 0;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "runtime/base/clock.h"
+#include "runtime/base/integer.h"
 #include "runtime/base/mem.h"
 #include "runtime/model/engine_internal.h"
 
@@ -43,7 +44,7 @@ struct speed_trial_sizes speed_trial_sizes(uint32_t experts, uint32_t top_k, uin
                                            uint32_t wanted)
 {
     uint32_t tokens = wanted < prompt ? wanted : prompt;
-    uint64_t routed = ((uint64_t)experts * tokens + prompt - 1) / prompt;
+    uint64_t routed = u64_divide_up((uint64_t)experts * tokens, prompt);
     experts_max = experts_max > top_k ? experts_max : top_k;
     routed = routed < top_k ? top_k : routed > experts_max ? experts_max : routed;
     if (experts) // the number of tokens that gives these experts the rows they would have
@@ -55,7 +56,7 @@ struct speed_trial_sizes speed_trial_sizes(uint32_t experts, uint32_t top_k, uin
 
 static double seconds_since(uint64_t start_ns)
 {
-    return (double)(clock_ns() - start_ns) * 1e-9;
+    return clock_seconds(clock_ns() - start_ns);
 }
 
 static int compare(const void *a, const void *b)
@@ -122,7 +123,7 @@ static enum sluice_status run_prefill(struct trial *t, uint32_t tokens, uint32_t
     TRY(sluice_prefill(t->session, t->ids, tokens, NULL));
     *seconds = seconds_since(start_ns);
     sluice_stats(t->engine, &stats);
-    *seconds -= (double)stats.wait_drive_ns * 1e-9;
+    *seconds -= clock_seconds(stats.wait_drive_ns);
 fail:
     return status;
 }
@@ -139,7 +140,7 @@ static enum sluice_status run_decode(struct trial *t, uint32_t depth, double *se
         TRY(sluice_decode(t->engine, &t->session, &t->ids[i], 1, NULL));
     *seconds = seconds_since(start_ns);
     sluice_stats(t->engine, &stats);
-    *seconds = (*seconds - (double)stats.wait_drive_ns * 1e-9) / t->decode_tokens;
+    *seconds = (*seconds - clock_seconds(stats.wait_drive_ns)) / t->decode_tokens;
 fail:
     return status;
 }
@@ -150,7 +151,7 @@ static void add_attention(void *user, const char *label, uint64_t total_ns, uint
 {
     (void)count;
     if (strncmp(label, "attend", 6) == 0)
-        *(double *)user += (double)total_ns * 1e-9;
+        *(double *)user += clock_seconds(total_ns);
 }
 
 // Kernel time of attention since the device was opened.

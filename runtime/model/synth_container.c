@@ -11,6 +11,7 @@
 #include "quant/synth.h"
 #include "quant/tile.h"
 #include "runtime/base/check.h"
+#include "runtime/base/integer.h"
 #include "runtime/base/mem.h"
 #include "runtime/model/layout_plan.h"
 #include "runtime/model/parallel.h"
@@ -57,11 +58,6 @@ struct matrix {
     uint64_t stride;
 };
 
-static uint64_t tile_count(uint64_t rows)
-{
-    return (rows + QUANT_TILE_ROWS - 1) / QUANT_TILE_ROWS;
-}
-
 static void format_init(const struct container_synth *s, struct synth_tiles *format, enum quant_type type,
                         const struct model_source *source)
 {
@@ -105,7 +101,7 @@ static enum sluice_status trunk_tile(void *user, size_t index)
 static enum sluice_status fill_tiles(const struct container_synth *s, const struct model_tensor *tensor,
                                      enum quant_type type, uint8_t *out)
 {
-    struct trunk_job job = {.synth = s, .tiles = (size_t)tile_count(tensor->rows)};
+    struct trunk_job job = {.synth = s, .tiles = (size_t)u64_divide_up(tensor->rows, QUANT_TILE_ROWS)};
     struct synth_tiles format;
     uint64_t tile_bytes = quant_tile_bytes(type, QUANT_TILE_ROWS, tensor->cols);
     format_init(s, &format, type, &tensor->sources[0]);
@@ -170,7 +166,7 @@ static void fill_part(const struct container_synth *s, uint32_t layer, uint32_t 
     bool down = part == MODEL_EXPERT_DOWN;
     model_expert_source(s->layout, layer, expert, part, &source);
     struct matrix m = matrix_make(s, down ? &s->down : &s->gate_up, &source, tiles, down ? 1 : 2);
-    for (uint64_t tile = 0; tile < tile_count(m.rows); tile++)
+    for (uint64_t tile = 0; tile < u64_divide_up(m.rows, QUANT_TILE_ROWS); tile++)
         matrix_fill_tile(&m, tile);
 }
 
@@ -215,7 +211,7 @@ static enum sluice_status write_experts(struct container_synth *s)
     model_expert_source(s->layout, s->plan.layers[0].layer, 0, MODEL_EXPERT_DOWN, &down);
     format_init(s, &s->gate_up, s->plan.experts.gate_up_type, &gate);
     format_init(s, &s->down, s->plan.experts.down_type, &down);
-    return parallel_run(s->threads, (count + EXPERTS_PER_JOB - 1) / EXPERTS_PER_JOB, experts_job, s);
+    return parallel_run(s->threads, u64_divide_up(count, EXPERTS_PER_JOB), experts_job, s);
 }
 
 // --- the whole ------------------------------------------------------------------------------------------------------

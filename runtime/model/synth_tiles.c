@@ -7,25 +7,17 @@
 #include "quant/kscale.h"
 #include "quant/tile.h"
 #include "runtime/base/check.h"
+#include "runtime/base/random.h"
 
 _Static_assert((int)SYNTH_TILES_HEADER_BYTES == (int)KSCALE_HEADER_BYTES, "one header");
 _Static_assert((int)KSCALE_HEADER_BYTES == (int)QUANT_PIECE_ROW_BYTES, "the header is a piece");
 
 // --- random numbers -------------------------------------------------------------------------------------------------
 
-// Number i of splitmix64, as quant/synth.h defines it.
-static uint64_t random_word(uint64_t state, uint64_t i)
-{
-    uint64_t z = state + (i + 1) * 0x9E3779B97F4A7C15u;
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-    return z ^ z >> 31;
-}
-
 static void fill_words(uint64_t state, uint64_t first, uint64_t count, uint8_t *out)
 {
     for (uint64_t i = 0; i < count; i++) {
-        uint64_t word = random_word(state, first + i);
+        uint64_t word = random_at(state, first + i);
         memcpy(out + i * sizeof word, &word, sizeof word);
     }
 }
@@ -33,7 +25,7 @@ static void fill_words(uint64_t state, uint64_t first, uint64_t count, uint8_t *
 // Number i of 0..1, for the sets of scales.
 static double unit(uint64_t i)
 {
-    return (double)(random_word(0, i) >> 11) * 0x1p-53;
+    return (double)(random_at(0, i) >> 11) * 0x1p-53;
 }
 
 // --- scales ---------------------------------------------------------------------------------------------------------

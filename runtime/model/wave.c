@@ -1,24 +1,20 @@
 #include "runtime/model/wave.h"
 
 #include "runtime/base/check.h"
+#include "runtime/base/integer.h"
 
 enum { PROMPT_WAVE_EXPERTS = 16 }; // a few milliseconds for a graphics card to submit behind, and a fraction of a layer
 
-static uint32_t at_most(uint32_t count, uint32_t max)
-{
-    return count < max ? count : max;
-}
-
 struct wave_demand wave_of_prompt(uint32_t max)
 {
-    return (struct wave_demand){.want = at_most(PROMPT_WAVE_EXPERTS, max), .max = max, .steady = true};
+    return (struct wave_demand){.want = u32_min(PROMPT_WAVE_EXPERTS, max), .max = max, .steady = true};
 }
 
 struct wave_demand wave_of_decode(uint32_t max, uint32_t left, uint32_t at_hand, bool split)
 {
     CHECK(left > 0 && at_hand <= left);
     uint32_t want = split && at_hand > 0 ? at_hand : left;
-    return (struct wave_demand){.want = at_most(want, max), .max = max};
+    return (struct wave_demand){.want = u32_min(want, max), .max = max};
 }
 
 static bool is_enough(const struct wave_demand *demand, const struct wave_view *view)

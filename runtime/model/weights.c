@@ -7,6 +7,7 @@
 
 #include "quant/tile.h"
 #include "runtime/base/check.h"
+#include "runtime/base/integer.h"
 #include "runtime/base/mem.h"
 #include "runtime/gpu/command.h"
 
@@ -119,7 +120,7 @@ static enum sluice_status plan_matrix(struct loader *loader, struct tensor *tens
     if (tiles_max == 0)
         return error_set(SLUICE_ERR_BUDGET, "%s: one row tile (%" PRIu64 " bytes) exceeds the device's largest binding",
                          t->name, tile_bytes);
-    uint32_t part_count = (uint32_t)((tiles + tiles_max - 1) / tiles_max);
+    uint32_t part_count = (uint32_t)u64_divide_up(tiles, tiles_max);
     *tensor = (struct tensor){.type = type, .rows = (uint32_t)rows, .cols = (uint32_t)cols};
     tensor->parts = mem_alloc(part_count, sizeof *tensor->parts);
     if (!tensor->parts)
@@ -141,7 +142,7 @@ static enum sluice_status plan_matrix(struct loader *loader, struct tensor *tens
 static enum sluice_status plan_ffn(struct loader *loader, struct weights_ffn *ffn, uint32_t hidden, uint32_t inter,
                                    const char *prefix)
 {
-    uint64_t pair_rows = 2 * (((uint64_t)inter + QUANT_TILE_ROWS - 1) / QUANT_TILE_ROWS * QUANT_TILE_ROWS);
+    uint64_t pair_rows = 2 * u64_round_up(inter, QUANT_TILE_ROWS);
     ffn->inter = inter;
     enum sluice_status status = plan_matrix(loader, &ffn->gate_up, pair_rows, hidden, "%s.gate_up_proj.weight", prefix);
     if (status < 0)

@@ -109,7 +109,7 @@ static enum sluice_status bench_create(struct ops *ops, struct bench *b)
     *b = (struct bench){.ops = ops, .start_ns = clock_ns(), .start_processor_ns = processor_ns()};
     choose_size(b, ops->caps);
     uint32_t tokens = ops->caps->is_software ? 1 : MATRIX_TOKENS;
-    uint64_t values = (uint64_t)tokens * ops_min(b->rows, MATRIX_ROWS);
+    uint64_t values = (uint64_t)tokens * u32_min(b->rows, MATRIX_ROWS);
     TRY(range_create(ops, b->copies * matrix_bytes(b->rows), &b->weights));
     TRY(range_create(ops, tokens * COLS, &b->q8));
     TRY(range_create(ops, tokens * COLS / 32 * 8, &b->q8_scales));
@@ -134,7 +134,7 @@ static void take_time(void *user, const char *label, uint64_t total_ns, uint64_t
 
 static void record(struct bench *b, enum tuning_trial trial, struct gpu_command *cmd)
 {
-    uint32_t rows = trial == TUNING_TRIAL_MATRIX ? ops_min(b->rows, MATRIX_ROWS) : b->rows;
+    uint32_t rows = trial == TUNING_TRIAL_MATRIX ? u32_min(b->rows, MATRIX_ROWS) : b->rows;
     uint64_t copy = b->next_copy++ % b->copies;
     struct gpu_range weights = gpu_range_part(b->weights, copy * matrix_bytes(b->rows), matrix_bytes(rows));
     struct tensor_part part = {.range = weights, .rows = rows};

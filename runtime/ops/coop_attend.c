@@ -20,7 +20,7 @@ static uint32_t invocations_of(const struct gpu_caps *caps, uint32_t head_dim)
 
 static uint32_t shared_bytes(const struct gpu_caps *caps, uint32_t head_dim)
 {
-    uint32_t piece = ops_min(head_dim, PIECE),
+    uint32_t piece = u32_min(head_dim, PIECE),
              halves = ROWS * (head_dim + PADDING) + STEP * (piece + PADDING) + ROWS * (STEP + PADDING);
     return 2 * halves + 4 * (ROWS * (STEP + 4) + ROWS * caps->matrix_shape.n + invocations_of(caps, head_dim));
 }
@@ -57,7 +57,7 @@ void coop_attend(struct ops *ops, struct gpu_command *cmd, const struct attentio
                                         .range_count = 5,
                                         .push = push,
                                         .push_bytes = sizeof *push,
-                                        .groups_x = ops_divide_up(rows, ROWS),
+                                        .groups_x = u32_divide_up(rows, ROWS),
                                         .groups_y = shape->kv_heads,
                                         .groups_z = split_count});
 }

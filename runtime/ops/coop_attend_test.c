@@ -104,7 +104,7 @@ struct expected {
 static struct expected expect(const struct self_test *t, uint32_t token, uint32_t head, uint32_t split)
 {
     struct expected e = {.count = 0};
-    uint32_t begin = split * SPLIT_TOKENS, end = ops_min(begin + SPLIT_TOKENS, CONTEXT - TOKENS + token + 1);
+    uint32_t begin = split * SPLIT_TOKENS, end = u32_min(begin + SPLIT_TOKENS, CONTEXT - TOKENS + token + 1);
     uint32_t code = query_code(token, head), kv_head = head / (HEADS / KV_HEADS);
     for (uint32_t p = begin; p < end; p++)
         if (key_code(p, kv_head) == code)

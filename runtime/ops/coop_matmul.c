@@ -48,7 +48,7 @@ static struct grid choose_grid(const struct gpu_caps *caps, uint32_t columns)
     uint32_t invocations = narrow && !caps->is_software ? INVOCATIONS_NARROW : INVOCATIONS;
     uint32_t subgroups = invocations / caps->matrix_subgroup_size, n_max = columns / shape->n;
     struct grid grid = {.n = n_max < 2 ? 1 : 2, .unrolled = !narrow};
-    grid.m = ops_min(subgroups / grid.n, ROWS / shape->m);
+    grid.m = u32_min(subgroups / grid.n, ROWS / shape->m);
     while (grid.m * grid.n < subgroups && 2 * grid.n <= n_max)
         grid.n *= 2;
     return grid;
@@ -64,7 +64,7 @@ static void dispatch_blocks(struct ops *ops, struct gpu_command *cmd, const stru
     dispatch->push = &push;
     dispatch->push_bytes = sizeof push;
     for (push.block0 = 0; push.block0 < blocks; push.block0 += dispatch->groups_y) {
-        dispatch->groups_y = ops_min(blocks - push.block0, ops->caps->max_groups_y);
+        dispatch->groups_y = u32_min(blocks - push.block0, ops->caps->max_groups_y);
         ops_dispatch(ops, cmd, dispatch);
     }
 }
@@ -95,7 +95,7 @@ void coop_multiply(struct ops *ops, struct gpu_command *cmd, const struct matmul
     uint32_t columns = choose_columns(shape, grouped && rows_of_x == MATMUL_TILE_ROWS ? COLUMNS_MERGED : rows_of_x);
     uint32_t matrices = job->pair ? 2 : 1;
     struct grid grid = choose_grid(ops->caps, columns);
-    uint32_t column_blocks = ops_divide_up(rows_of_x, columns);
+    uint32_t column_blocks = u32_divide_up(rows_of_x, columns);
     struct gpu_range x = q8 ? job->x->q8 : job->x->f32;
     // What a variant does not look at must be bound to something.
     struct gpu_range ranges[] = {job->weights,
@@ -111,7 +111,7 @@ void coop_multiply(struct ops *ops, struct gpu_command *cmd, const struct matmul
         .constant_count = 12,
         .ranges = ranges,
         .range_count = 6,
-        .groups_x = ops_divide_up(job->push.rows, ROWS / matrices),
+        .groups_x = u32_divide_up(job->push.rows, ROWS / matrices),
         .groups_z = grouped ? column_blocks : 1,
     };
     CHECK(dispatch.groups_x <= ops->caps->max_groups_x && dispatch.groups_z <= ops->caps->max_groups_z);

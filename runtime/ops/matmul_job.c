@@ -62,13 +62,13 @@ static uint32_t choose_columns(const uint32_t *choices, uint32_t count)
 static uint32_t count_steps(enum quant_type type, uint32_t cols)
 {
     uint32_t step_cols = quant_format_get(type)->is_float ? (uint32_t)FLOAT_STEP_COLS : quant_tile_step_cols(type);
-    return ops_divide_up(cols, step_cols);
+    return u32_divide_up(cols, step_cols);
 }
 
 // By the shape alone, because it decides the order of the sum.
 static uint32_t choose_slices(enum quant_type type, uint32_t cols)
 {
-    return ops_min(count_steps(type, cols), MATMUL_SLICES_MAX);
+    return u32_min(count_steps(type, cols), MATMUL_SLICES_MAX);
 }
 
 // The power of two from `slices` on, if there are few columns.
@@ -88,7 +88,7 @@ static uint32_t choose_stage_slices(const struct matmul_tuning *tuning, const st
     if (!is_k || !uses_q8(job->type, job->x))
         return 0;
     uint32_t slices = choose_slices(job->type, job->push.cols);
-    uint32_t slice_steps = ops_divide_up(count_steps(job->type, job->push.cols), slices);
+    uint32_t slice_steps = u32_divide_up(count_steps(job->type, job->push.cols), slices);
     return tuning->stage_words / columns / 9 * 32 / (slice_steps * quant_tile_step_cols(job->type));
 }
 
@@ -111,7 +111,7 @@ static void dispatch_blocks(struct ops *ops, struct gpu_command *cmd, struct mat
     dispatch->push = &push;
     dispatch->push_bytes = sizeof push;
     for (push.block0 = first; push.block0 < first + count; push.block0 += dispatch->groups_y) {
-        dispatch->groups_y = ops_min(first + count - push.block0, ops->caps->max_groups_y);
+        dispatch->groups_y = u32_min(first + count - push.block0, ops->caps->max_groups_y);
         ops_dispatch(ops, cmd, dispatch);
     }
 }
@@ -147,7 +147,7 @@ static uint32_t bind_weights(const struct matmul_job *job, bool slabs, struct gp
 {
     ranges[0] = job->weights;
     for (uint32_t i = 1; slabs && i < MATMUL_SLABS; i++)
-        ranges[i] = job->slabs[ops_min(i, job->slab_count - 1)].range;
+        ranges[i] = job->slabs[u32_min(i, job->slab_count - 1)].range;
     return slabs ? MATMUL_SLABS : 1;
 }
 
@@ -191,7 +191,7 @@ static void dispatch_columns(struct ops *ops, struct gpu_command *cmd, const str
                                  : 9,
         .ranges = ranges,
         .range_count = weights + (q8 ? 7 : 4),
-        .groups_x = ops_divide_up(push.rows, lanes * tuning->rows_per_lane),
+        .groups_x = u32_divide_up(push.rows, lanes * tuning->rows_per_lane),
         .groups_z = grouped ? column_blocks : 1,
     };
     CHECK(dispatch.groups_x <= ops->caps->max_groups_x);
@@ -204,7 +204,7 @@ static void dispatch_tiles(struct ops *ops, struct gpu_command *cmd, const struc
 {
     uint32_t columns = choose_columns(column_choices(ops, job), rows);
     if (count)
-        dispatch_columns(ops, cmd, job, columns, ops_divide_up(rows, columns), first, count);
+        dispatch_columns(ops, cmd, job, columns, u32_divide_up(rows, columns), first, count);
 }
 
 static void dispatch_list(struct ops *ops, struct gpu_command *cmd, const struct matmul_job *job)
@@ -253,5 +253,5 @@ void matmul_job_dispatch(struct ops *ops, struct gpu_command *cmd, const struct 
         return;
     }
     uint32_t columns = choose_columns(column_choices(ops, job), job->x->n);
-    dispatch_columns(ops, cmd, job, columns, 0, 0, ops_divide_up(job->x->n, columns));
+    dispatch_columns(ops, cmd, job, columns, 0, 0, u32_divide_up(job->x->n, columns));
 }

@@ -104,7 +104,7 @@ void op_attend(struct ops *ops, struct gpu_command *cmd, const struct attention_
     segment_check(shape, segment);
     CHECK(begin >= segment->first && end > begin && end - segment->first <= segment->capacity);
     CHECK(split_tokens > 0 && split_tokens % KV_BLOCK == 0);
-    uint32_t split_count = ops_divide_up(end - begin, split_tokens);
+    uint32_t split_count = u32_divide_up(end - begin, split_tokens);
     CHECK(split0 <= splits && split_count <= splits - split0 && split_count <= ops->caps->max_groups_y);
     CHECK(q.bytes >= rows_bytes(shape, tokens) && partial_o.bytes >= splits * rows_bytes(shape, tokens));
     CHECK(partial_ml.bytes >= 8ull * tokens * shape->heads * splits);
@@ -115,7 +115,7 @@ void op_attend(struct ops *ops, struct gpu_command *cmd, const struct attention_
         tile_rows *= 2;
     uint32_t unroll = tile_rows <= ROWS_FEW ? tuning->unroll_few : tuning->unroll_many;
     uint32_t group = shape->heads / shape->kv_heads, tiles = group % tile_rows == 0 ? group / tile_rows : 0;
-    unroll = tiles ? unroll : ops_min(unroll, tuning->unroll_mixed_max);
+    unroll = tiles ? unroll : u32_min(unroll, tuning->unroll_mixed_max);
     unroll = shape->head_dim % (4 * unroll) == 0 ? unroll : 2;
     uint32_t lanes = shape->head_dim > HEAD_DIM_NARROW ? tuning->lanes : 32;
     struct attend_push push = {.heads = shape->heads,
@@ -148,7 +148,7 @@ void op_attend(struct ops *ops, struct gpu_command *cmd, const struct attention_
                                         .range_count = 6,
                                         .push = &push,
                                         .push_bytes = sizeof push,
-                                        .groups_x = ops_divide_up(rows, tile_rows),
+                                        .groups_x = u32_divide_up(rows, tile_rows),
                                         .groups_y = split_count,
                                         .groups_z = shape->kv_heads});
 }

@@ -37,7 +37,7 @@ static void conv_state(struct ops *ops, struct gpu_command *cmd, const struct de
                                         .range_count = 3,
                                         .push = push,
                                         .push_bytes = sizeof *push,
-                                        .groups_x = ops_divide_up(channel_count(shape), CONV_LANES),
+                                        .groups_x = u32_divide_up(channel_count(shape), CONV_LANES),
                                         .groups_y = 1,
                                         .groups_z = 1});
 }
@@ -68,8 +68,8 @@ void op_conv_seq(struct ops *ops, struct gpu_command *cmd, const struct delta_sh
                                         .range_count = 4,
                                         .push = &push,
                                         .push_bytes = sizeof push,
-                                        .groups_x = ops_divide_up((uint32_t)channels, CONV_LANES),
-                                        .groups_y = ops_divide_up(tokens, CONV_RUN_TOKENS),
+                                        .groups_x = u32_divide_up((uint32_t)channels, CONV_LANES),
+                                        .groups_y = u32_divide_up(tokens, CONV_RUN_TOKENS),
                                         .groups_z = 1});
     if (!single)
         conv_state(ops, cmd, shape, &push, ranges);
@@ -102,7 +102,7 @@ void op_delta_scan(struct ops *ops, struct gpu_command *cmd, const struct delta_
                      .range_count = 6,
                      .push = &push,
                      .push_bytes = sizeof push,
-                     .groups_x = ops_divide_up(shape->value_dim, SCAN_COLUMNS),
+                     .groups_x = u32_divide_up(shape->value_dim, SCAN_COLUMNS),
                      .groups_y = shape->value_heads,
                      .groups_z = 1});
 }

@@ -67,7 +67,7 @@ void op_gate_up(struct ops *ops, struct gpu_command *cmd, const struct tensor *g
             .weights = part->range,
             .x = x,
             .y = y->f32,
-            .push = {.rows = ops_min(inter - part->row0 / 2, part->rows / 2),
+            .push = {.rows = u32_min(inter - part->row0 / 2, part->rows / 2),
                      .cols = gate_up->cols,
                      .row0 = part->row0 / 2,
                      .y_stride = inter,
@@ -99,7 +99,7 @@ void op_quantize_q8(struct ops *ops, struct gpu_command *cmd, const struct activ
                      .range_count = 3,
                      .push = &push,
                      .push_bytes = sizeof push,
-                     .groups_x = ops_min(ops_divide_up(push.block_count, LIST_LANES), ops->caps->max_groups_x),
+                     .groups_x = u32_min(u32_divide_up(push.block_count, LIST_LANES), ops->caps->max_groups_x),
                      .groups_y = 1,
                      .groups_z = 1,
                  });
@@ -137,7 +137,7 @@ void op_embed_rows(struct ops *ops, struct gpu_command *cmd, const struct tensor
                          .range_count = 3,
                          .push = &push,
                          .push_bytes = sizeof push,
-                         .groups_x = ops_min(ops_divide_up((uint32_t)pieces, LIST_LANES), ops->caps->max_groups_x),
+                         .groups_x = u32_min(u32_divide_up((uint32_t)pieces, LIST_LANES), ops->caps->max_groups_x),
                          .groups_y = 1,
                          .groups_z = 1,
                      });

@@ -40,7 +40,7 @@ void op_moe_combine(struct ops *ops, struct gpu_command *cmd, struct gpu_range y
                                         .range_count = 4,
                                         .push = &push,
                                         .push_bytes = sizeof push,
-                                        .groups_x = ops_min(n, ops->caps->max_groups_x),
+                                        .groups_x = u32_min(n, ops->caps->max_groups_x),
                                         .groups_y = 1,
                                         .groups_z = 1});
 }

@@ -42,7 +42,7 @@ void op_gated_add(struct ops *ops, struct gpu_command *cmd, struct gpu_range y, 
                                .range_count = 3,
                                .push = &push,
                                .push_bytes = sizeof push,
-                               .groups_x = ops_min(ops_divide_up(push.count, ROW_LANES), ops->caps->max_groups_x),
+                               .groups_x = u32_min(u32_divide_up(push.count, ROW_LANES), ops->caps->max_groups_x),
                                .groups_y = 1,
                                .groups_z = 1});
 }

@@ -36,9 +36,8 @@ static enum sluice_status measure(struct ops *ops, const struct ops_hooks *hooks
     uint64_t tested_ns = clock_ns();
     tuning_without(&ops->tuning, *failed);
     TRY(calibrate(ops, *failed, &measured, complete));
-    log_message(LOG_DEBUG, "self-test %.2f s, calibration of %u choices %.2f s%s",
-                (double)(tested_ns - start_ns) * 1e-9, measured, (double)(clock_ns() - tested_ns) * 1e-9,
-                *complete ? "" : "; the rest next time");
+    log_message(LOG_DEBUG, "self-test %.2f s, calibration of %u choices %.2f s%s", clock_seconds(tested_ns - start_ns),
+                measured, clock_seconds(clock_ns() - tested_ns), *complete ? "" : "; the rest next time");
 fail:
     return status;
 }

@@ -3,6 +3,7 @@
 #define SLUICE_OPS_OPS_INTERNAL_H
 
 #include "runtime/base/check.h"
+#include "runtime/base/integer.h"
 #include "runtime/ops/ops.h"
 #include "runtime/ops/tuning.h"
 
@@ -33,15 +34,5 @@ void ops_dispatch(struct ops *ops, struct gpu_command *cmd, const struct ops_dis
 // Whether the kernels that own a head of `head_dim` values (shaders/round_head.glsl) fill y's 8-bit form themselves.
 // Where it is present and they do not, op_quantize_q8 has to follow.
 bool ops_head_rounds(uint32_t head_dim, const struct activations *y);
-
-static inline uint32_t ops_divide_up(uint32_t count, uint32_t size)
-{
-    return count / size + (count % size != 0);
-}
-
-static inline uint32_t ops_min(uint32_t a, uint32_t b)
-{
-    return a < b ? a : b;
-}
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "quant/halffloat.h"
 #include "quant/tile.h"
+#include "runtime/base/integer.h"
 #include "runtime/base/mem.h"
 #include "runtime/ops/coop.h"
 
@@ -40,16 +41,11 @@ static void fill_blocks(enum quant_type type, uint8_t *blocks, size_t count)
     }
 }
 
-static void *mapped(struct gpu_range range)
-{
-    return (char *)gpu_buffer_map(range.buffer) + range.offset;
-}
-
 // Small integers with the largest magnitude here and there, step 1.
 static void fill_activations(const struct question *q)
 {
-    int8_t *x = mapped(q->q8);
-    float *scales = mapped(q->q8_scales);
+    int8_t *x = gpu_range_map(q->q8);
+    float *scales = gpu_range_map(q->q8_scales);
     uint32_t random = 77;
     for (size_t block = 0; block < COLUMNS_MAX * COLS / 32; block++) {
         int sum = 0;
@@ -76,7 +72,7 @@ static struct gpu_range take(struct question *q, uint64_t *offset, uint64_t byte
 {
     enum { ALIGNMENT = 256 };
     struct gpu_range range = {.buffer = q->buffer, .offset = *offset, .bytes = bytes};
-    *offset += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    *offset += u64_round_up(bytes, ALIGNMENT);
     return range;
 }
 
@@ -110,7 +106,7 @@ fail:
 static enum sluice_status question_pose(struct question *q, enum quant_type type)
 {
     fill_blocks(type, q->blocks, ROWS * (size_t)(COLS / quant_format_get(type)->block_cols));
-    return quant_tile_pack(type, q->blocks, ROWS, COLS, mapped(q->tiles));
+    return quant_tile_pack(type, q->blocks, ROWS, COLS, gpu_range_map(q->tiles));
 }
 
 static enum sluice_status multiply(struct ops *ops, const struct question *q, enum quant_type type, uint32_t columns)
@@ -131,8 +127,8 @@ fail:
 
 static bool answer_is_right(const struct question *q, enum quant_type type, uint32_t columns)
 {
-    const int8_t *x = mapped(q->q8);
-    const float *y = mapped(q->y);
+    const int8_t *x = gpu_range_map(q->q8);
+    const float *y = gpu_range_map(q->y);
     for (size_t row = 0; row < ROWS; row++) {
         quant_decode_row(type, q->blocks + row * quant_row_bytes(type, COLS), COLS, q->weights);
         for (uint32_t c = 0; c < columns; c++) {
@@ -158,10 +154,10 @@ static enum sluice_status ask(struct ops *ops, struct question *q, bool spoil, c
         enum quant_type type = types[i / count];
         uint32_t columns = counts[i % count];
         TRY(question_pose(q, type));
-        memset(mapped(q->y), 0xFF, 4 * COLUMNS_MAX * ROWS);
+        memset(gpu_range_map(q->y), 0xFF, 4 * COLUMNS_MAX * ROWS);
         TRY(multiply(ops, q, type, columns));
         if (spoil)
-            *(uint32_t *)mapped(q->y) ^= 1;
+            *(uint32_t *)gpu_range_map(q->y) ^= 1;
         if (!answer_is_right(q, type, columns))
             *wrong = quant_format_get(type)->name;
     }

@@ -5,6 +5,7 @@
 
 #include "runtime/base/check.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/random.h"
 
 struct candidate {
     float logit;
@@ -214,15 +215,6 @@ static struct candidate ordered_at(struct ordered *ordered, size_t index)
 }
 
 // ---- steps 5 to 8
-
-static double random_fraction(uint64_t *state)
-{
-    uint64_t z = *state += 0x9E3779B97F4A7C15u;
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-    z ^= z >> 31;
-    return (double)(z >> 11) * 0x1p-53;
-}
 
 // exp((logit - largest) / temperature): the probability but for a common factor; 1 for the likeliest.
 static double weight(float logit, float largest, float temperature)

@@ -1,4 +1,4 @@
-// The base layer: messages and memory.
+// The base layer: messages, memory, numbers.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -11,8 +11,10 @@
 #include <cmocka.h>
 
 #include "runtime/base/clock.h"
+#include "runtime/base/integer.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/random.h"
 #include "runtime/base/status.h"
 
 // If this fails, a user sees a message that was cut in the middle of a character, or none.
@@ -140,6 +142,34 @@ static void test_one_piece_of_work_stands_for_several(void **state)
     assert_true(excluding.cpu_ns <= clock_thread_cpu_ns() - start_ns - excluded_ns);
 }
 
+// If this fails, synthetic checkpoints and seeded answers are others than those of every other build.
+static void test_random_numbers_are_splitmix64(void **state)
+{
+    (void)state;
+    // From the generator's published C code with the seed 1234567.
+    const uint64_t expected[] = {6457827717110365317u, 3203168211198807973u, 9817491932198370423u, 4593380528125082431u,
+                                 16408922859458223821u};
+    uint64_t at = 1234567, fraction_at = 1234567;
+    for (uint64_t i = 0; i < sizeof expected / sizeof *expected; i++) {
+        assert_true(random_next(&at) == expected[i]);
+        assert_true(random_at(1234567, i) == expected[i]);
+        assert_true(random_fraction(&fraction_at) == (double)(expected[i] >> 11) / 9007199254740992.0);
+    }
+}
+
+// If this fails, a size near the end of its type counts as a small one, and what does not fit is allocated.
+static void test_sizes_at_the_ends_of_their_types(void **state)
+{
+    (void)state;
+    assert_true(u64_add(UINT64_MAX - 1, 1) == UINT64_MAX && u64_add(UINT64_MAX, UINT64_MAX) == UINT64_MAX);
+    assert_true(u64_subtract(3, 3) == 0 && u64_subtract(3, 4) == 0 && u64_subtract(4, 3) == 1);
+    assert_true(u64_divide_up(0, 7) == 0 && u64_divide_up(7, 7) == 1 && u64_divide_up(8, 7) == 2);
+    assert_true(u64_divide_up(UINT64_MAX, 2) == (uint64_t)1 << 63 && u32_divide_up(UINT32_MAX, 2) == 1u << 31);
+    assert_true(u64_round_up(UINT64_MAX - 4095, 4096) == UINT64_MAX - 4095 && u32_round_up(65, 64) == 128);
+    assert_true(u32_min(1, UINT32_MAX) == 1 && u32_max(1, UINT32_MAX) == UINT32_MAX);
+    assert_true(u64_min(1, UINT64_MAX) == 1 && u64_max(1, UINT64_MAX) == UINT64_MAX);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -148,6 +178,8 @@ int main(void)
         cmocka_unit_test(test_every_status_has_a_text),
         cmocka_unit_test(test_allocation_sizes_do_not_wrap),
         cmocka_unit_test(test_log_and_clock),
+        cmocka_unit_test(test_random_numbers_are_splitmix64),
+        cmocka_unit_test(test_sizes_at_the_ends_of_their_types),
         cmocka_unit_test(test_one_piece_of_work_stands_for_several),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

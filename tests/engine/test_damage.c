@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/random.h"
 #include "tests/engine/engine_fixture.h"
 
 enum { DAMAGES = 200, TOKENS = 12, PAGE = 4096 };
@@ -28,10 +29,7 @@ static uint64_t random_state = 20260101;
 
 static uint64_t random_below(uint64_t bound)
 {
-    uint64_t z = random_state += 0x9E3779B97F4A7C15u;
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-    return (z ^ z >> 31) % bound;
+    return random_next(&random_state) % bound;
 }
 
 // Changes `bytes` somehow; returns what was done. *size may shrink.

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/random.h"
 #include "runtime/ops/ops_internal.h"
 
 enum { BUFFERS_MAX = 512, CANARY_BYTES = 256, CANARY = 0xA5 };
@@ -97,17 +98,9 @@ int mixer_test_teardown(void **state)
     return intact ? 0 : -1;
 }
 
-static uint64_t random_u64(uint64_t *state)
-{
-    uint64_t z = *state += 0x9E3779B97F4A7C15u;
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-    return z ^ z >> 31;
-}
-
 double random_uniform(uint64_t *state, double low, double high)
 {
-    return low + (high - low) * (double)(random_u64(state) >> 11) * 0x1p-53;
+    return low + (high - low) * random_fraction(state);
 }
 
 struct gpu_range buffer_output(size_t bytes)
@@ -125,7 +118,7 @@ struct gpu_range buffer_output(size_t bytes)
 
 float *buffer_data(struct gpu_range range)
 {
-    return (float *)((char *)gpu_buffer_map(range.buffer) + range.offset);
+    return gpu_range_map(range);
 }
 
 struct gpu_range buffer_floats(const float *values, size_t count)

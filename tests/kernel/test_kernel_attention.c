@@ -400,7 +400,7 @@ static void runs_of_a_context_follow_from_the_device(void **state)
     struct ops *other = mixer_ops_other(), *software = mixer_ops->caps->is_software ? mixer_ops : other;
     struct ops *card = software == other ? mixer_ops : other;
     for (uint32_t context = 1, before = 0; context < 1 << 20; context += 1 + context / 9) {
-        uint32_t tokens = op_attend_split_tokens(software, context), runs = ops_divide_up(context, tokens);
+        uint32_t tokens = op_attend_split_tokens(software, context), runs = u32_divide_up(context, tokens);
         assert_int_equal(op_attend_split_tokens(card, context), ATTEND_SPLIT_TOKENS);
         assert_true(tokens % KV_BLOCK == 0 && tokens >= ATTEND_SPLIT_TOKENS && tokens >= before);
         assert_true(runs <= 33 && (runs >= 16 || tokens == ATTEND_SPLIT_TOKENS));

@@ -10,6 +10,8 @@
 
 #include <cmocka.h>
 
+#include "runtime/base/random.h"
+
 static const char config[] = "{\"model\": \"sample\", \"layers\": 3}";
 static const char tokenizer[5000] = "{\"vocab\": []}";
 
@@ -28,14 +30,6 @@ static const struct container_plan_experts layers[SAMPLE_LAYERS] = {
 
 const struct container_plan sample_plan = {types, 2, documents, 3, tensors, SAMPLE_TENSORS, layers, SAMPLE_LAYERS};
 const struct container_writer_options sample_options = {.fingerprint = "sample inputs 1", .batch_bytes = 8192};
-
-uint64_t random_next(uint64_t *state)
-{
-    uint64_t x = *state += UINT64_C(0x9E3779B97F4A7C15); // splitmix64
-    x = (x ^ (x >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-    x = (x ^ (x >> 27)) * UINT64_C(0x94D049BB133111EB);
-    return x ^ (x >> 31);
-}
 
 static void fill(uint64_t seed, uint8_t *out, size_t bytes)
 {

@@ -39,7 +39,4 @@ void folder_remove(const char *folder);
 uint8_t *file_load(const char *path, size_t *bytes);
 void file_store(const char *path, const void *data, size_t bytes);
 
-// Deterministic random numbers.
-uint64_t random_next(uint64_t *state);
-
 #endif

@@ -22,6 +22,7 @@
 #include "offload/container.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/random.h"
 
 enum { WARNING_BYTES = 256 };
 

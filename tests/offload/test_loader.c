@@ -16,6 +16,7 @@
 #include "container_sample.h"
 #include "offload/loader.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/random.h"
 #include "tests/offload/pinned_memory.h"
 
 enum { RECORD_BYTES_MAX = 8192, SLOTS = 6 };

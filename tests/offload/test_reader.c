@@ -28,6 +28,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/random.h"
 #include "tests/offload/pinned_memory.h"
 
 enum { PAGE = 4096, FILE_PAGES = 512, MEMORY_PAGES = 256, DEPTH = 8 };

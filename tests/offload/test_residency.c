@@ -11,6 +11,7 @@
 #include "container_sample.h"
 #include "offload/residency.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/random.h"
 
 enum { EXPERTS = 60, SLOTS_MAX = 40, PINS_MAX = 24 };
 

@@ -10,6 +10,7 @@
 #include "container_sample.h"
 #include "offload/simulate.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/random.h"
 
 enum { LAYERS = 3, EXPERTS = 4, KEYS = LAYERS * EXPERTS, RECORDS_MAX = 64 };
 

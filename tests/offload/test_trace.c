@@ -11,6 +11,7 @@
 #include "container_sample.h"
 #include "offload/trace.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/random.h"
 
 enum { LAYERS = 5, EXPERTS = 512, STEPS = 40 };
 

@@ -15,20 +15,13 @@
 
 #include "quant/quant.h"
 #include "quant/safetensors.h"
+#include "runtime/base/random.h"
 
 #define VECTORS_PATH TEST_DATA "/quant/block-vectors.safetensors"
 
-static inline uint64_t random_u64(uint64_t *state)
-{
-    uint64_t z = *state += 0x9E3779B97F4A7C15u;
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-    return z ^ z >> 31;
-}
-
 static inline double random_uniform(uint64_t *state)
 {
-    return ((double)(random_u64(state) >> 11) + 0.5) * 0x1p-53;
+    return ((double)(random_next(state) >> 11) + 0.5) * 0x1p-53;
 }
 
 static inline float random_gauss(uint64_t *state)
@@ -40,7 +33,7 @@ static inline float random_gauss(uint64_t *state)
 static inline void random_bytes(uint64_t *state, void *out, size_t bytes)
 {
     for (size_t i = 0; i < bytes; i++)
-        ((uint8_t *)out)[i] = (uint8_t)random_u64(state);
+        ((uint8_t *)out)[i] = (uint8_t)random_next(state);
 }
 
 // sqrt(sum (a - b)^2 / sum a^2)

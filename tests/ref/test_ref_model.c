@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "runtime/base/random.h"
 #include "tests/ref/ref_delta.h"
 #include "tests/ref/ref_model.h"
 
@@ -93,11 +94,7 @@ static float *tensor_make(const char *name, size_t count)
         hash = (hash ^ (unsigned char)*c) * 0x100000001B3u;
     float *values = calloc(count, sizeof *values);
     for (size_t i = 0; i < count; i++) {
-        uint64_t z = hash + (i + 1) * 0x9E3779B97F4A7C15u; // splitmix64
-        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-        z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-        z ^= z >> 31;
-        values[i] = formula(name, (double)(z >> 40) * 0x1p-24);
+        values[i] = formula(name, (double)(random_at(hash, i) >> 40) * 0x1p-24);
     }
     return values;
 }

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/random.h"
 #include "runtime/text/detokenizer.h"
 #include "runtime/text/text_buffer.h"
 #include "runtime/text/tokenizer.h"
@@ -99,9 +100,9 @@ static void random_tokens_stream_as_they_decode(void **state)
     uint64_t seed = 7;
     for (int round = 0; round < 2000; round++) {
         int32_t ids[40];
-        size_t count = data_random(&seed) % 40;
+        size_t count = random_next(&seed) % 40;
         for (size_t i = 0; i < count; i++)
-            ids[i] = round % 2 ? 0x80 + (int32_t)(data_random(&seed) % 0x84) : (int32_t)(data_random(&seed) % 263);
+            ids[i] = round % 2 ? 0x80 + (int32_t)(random_next(&seed) % 0x84) : (int32_t)(random_next(&seed) % 263);
         expect_stream(tokenizer, ids, count);
     }
     tokenizer_destroy(tokenizer);

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "runtime/base/random.h"
 #include "runtime/text/sampler.h"
 #include "tests/text/text_data.h"
 
@@ -28,7 +29,7 @@ static int32_t sample(struct sampler *sampler, const float *logits, size_t count
 static void random_logits(uint64_t seed, float *logits)
 {
     for (size_t i = 0; i < VOCAB; i++)
-        logits[i] = (float)(data_random(&seed) % 8000) / 1000 - 4;
+        logits[i] = (float)(random_next(&seed) % 8000) / 1000 - 4;
 }
 
 static int by_logit(const void *a, const void *b)

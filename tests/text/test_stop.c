@@ -4,6 +4,7 @@
 
 #include <cmocka.h>
 
+#include "runtime/base/random.h"
 #include "runtime/text/stop.h"
 #include "runtime/text/text_buffer.h"
 #include "tests/text/text_data.h"
@@ -103,9 +104,9 @@ static void random_texts_agree_with_a_plain_search(void **state)
     assert_int_equal(stop_create(strings, 3, NULL, 0, &stop), SLUICE_OK);
     for (int round = 0; round < 5000; round++) {
         char text[16], out[32];
-        size_t bytes = data_random(&seed) % 15, end = bytes, cut = bytes;
+        size_t bytes = random_next(&seed) % 15, end = bytes, cut = bytes;
         for (size_t i = 0; i < bytes; i++)
-            text[i] = (char)('a' + data_random(&seed) % 3 % 2);
+            text[i] = (char)('a' + random_next(&seed) % 3 % 2);
         text[bytes] = '\0';
         for (int i = 0; i < 3; i++) {
             const char *at = strstr(text, strings[i]);
@@ -115,7 +116,7 @@ static void random_texts_agree_with_a_plain_search(void **state)
                 cut = (size_t)(at - text);
             }
         }
-        run(stop, text, 1 + data_random(&seed) % 5, out);
+        run(stop, text, 1 + random_next(&seed) % 5, out);
         assert_int_equal(strlen(out), cut);
         assert_memory_equal(out, text, cut);
     }

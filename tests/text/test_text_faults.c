@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/random.h"
 #include "runtime/text/answer.h"
 #include "runtime/text/chat.h"
 #include "runtime/text/detokenizer.h"
@@ -254,12 +255,12 @@ static void damaged_files_are_survived(void **state)
     for (int round = 0; round < 200; round++) {
         memcpy(copy, text, bytes);
         size_t head = (size_t)(vocab - text), length = bytes;
-        for (uint64_t changes = 1 + data_random(&seed) % 3; changes > 0; changes--) {
-            size_t at = data_random(&seed) % (round % 2 ? head : bytes); // half of them before the vocabulary
-            copy[at] = "\"{}[],:0129-eE\\ntx\xFF\xC3 "[data_random(&seed) % 22];
+        for (uint64_t changes = 1 + random_next(&seed) % 3; changes > 0; changes--) {
+            size_t at = random_next(&seed) % (round % 2 ? head : bytes); // half of them before the vocabulary
+            copy[at] = "\"{}[],:0129-eE\\ntx\xFF\xC3 "[random_next(&seed) % 22];
         }
         if (round % 10 == 0)
-            length = data_random(&seed) % bytes;
+            length = random_next(&seed) % bytes;
         expect_message_or_tokenizer(copy, length);
     }
     free(copy);

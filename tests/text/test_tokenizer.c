@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/random.h"
 #include "runtime/text/merges.h"
 #include "runtime/text/nfc.h"
 #include "runtime/text/splitter.h"
@@ -337,9 +338,9 @@ static void short_and_long_words_merge_alike(void **state)
     uint64_t seed = 1;
     for (int round = 0; round < 2000; round++) {
         int32_t shorter[24], longer[64];
-        size_t short_count = 1 + data_random(&seed) % 24, long_count = short_count + 40;
+        size_t short_count = 1 + random_next(&seed) % 24, long_count = short_count + 40;
         for (size_t i = 0; i < short_count; i++)
-            shorter[i] = longer[i] = (int32_t)(data_random(&seed) % 4);
+            shorter[i] = longer[i] = (int32_t)(random_next(&seed) % 4);
         for (size_t i = short_count; i < long_count; i++)
             longer[i] = 1000; // merges with nothing
         assert_int_equal(merges_apply(&merges, &work, shorter, &short_count), SLUICE_OK);
@@ -417,10 +418,10 @@ static void random_bytes_round_trip(void **state)
     uint64_t seed = 20260101;
     for (int round = 0; round < 3000; round++) {
         char text[64];
-        size_t bytes = data_random(&seed) % sizeof text;
+        size_t bytes = random_next(&seed) % sizeof text;
         bool ascii = round % 2;
         for (size_t i = 0; i < bytes; i++)
-            text[i] = (char)(ascii ? " \n<>|im_endab'S.1\t"[data_random(&seed) % 18] : (char)data_random(&seed));
+            text[i] = (char)(ascii ? " \n<>|im_endab'S.1\t"[random_next(&seed) % 18] : (char)random_next(&seed));
         expect_round_trip(tokenizer, text, bytes);
     }
     tokenizer_destroy(tokenizer);

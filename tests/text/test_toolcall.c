@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/random.h"
 #include "runtime/text/answer.h"
 #include "runtime/text/text_buffer.h"
 #include "runtime/text/toolcall.h"
@@ -187,8 +188,8 @@ static void random_answers_are_survived(void **state)
     json_t *list = tools();
     for (int round = 0; round < 20000; round++) {
         struct text_buffer text = {0};
-        for (size_t left = data_random(&seed) % 14; left > 0; left--)
-            assert_int_equal(text_buffer_append_string(&text, pieces[data_random(&seed) % 19]), SLUICE_OK);
+        for (size_t left = random_next(&seed) % 14; left > 0; left--)
+            assert_int_equal(text_buffer_append_string(&text, pieces[random_next(&seed) % 19]), SLUICE_OK);
         char *content;
         size_t bytes;
         json_t *calls;

@@ -82,11 +82,3 @@ struct tokenizer *data_tokenizer(const json_t *file)
     free(text);
     return tokenizer;
 }
-
-uint64_t data_random(uint64_t *state)
-{
-    uint64_t z = *state += 0x9E3779B97F4A7C15u;
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-    return z ^ z >> 31;
-}

@@ -23,7 +23,4 @@ struct tokenizer *data_demo_tokenizer(void);
 // A tokenizer from parsed JSON.
 struct tokenizer *data_tokenizer(const json_t *file);
 
-// SplitMix64, so that random inputs are the same everywhere.
-uint64_t data_random(uint64_t *state);
-
 #endif

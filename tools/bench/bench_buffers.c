@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "runtime/base/check.h"
+#include "runtime/base/integer.h"
 #include "runtime/base/mem.h"
 #include "tools/bench/kernel_bench.h"
 
@@ -105,7 +106,7 @@ struct gpu_range bench_pool_take(struct kernel_bench *b, uint64_t bytes)
         b->pool_next = (b->pool_next + 1) % b->pool_count;
     }
     struct gpu_range range = gpu_range_part(b->pool[b->pool_next], b->pool_offset, bytes);
-    b->pool_offset += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    b->pool_offset += u64_round_up(bytes, ALIGNMENT);
     return range;
 }
 

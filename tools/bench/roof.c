@@ -187,8 +187,8 @@ static enum sluice_status probe_submit(struct prober *p, struct roof *roof)
         uint64_t recorded_ns = clock_ns();
         TRY(gpu_command_submit(cmd, &tick));
         TRY(gpu_wait(p->watch.device, tick));
-        records[i] = 1e-9 * (double)(recorded_ns - begin_ns);
-        round_trips[i] = 1e-9 * (double)(clock_ns() - recorded_ns);
+        records[i] = clock_seconds(recorded_ns - begin_ns);
+        round_trips[i] = clock_seconds(clock_ns() - recorded_ns);
     }
     qsort(round_trips, ROUND_TRIPS, sizeof *round_trips, compare_doubles);
     qsort(records, ROUND_TRIPS, sizeof *records, compare_doubles);

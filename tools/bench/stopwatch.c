@@ -2,7 +2,6 @@
 
 #include <math.h>
 #include <string.h>
-#include <time.h>
 
 #include "runtime/base/clock.h"
 
@@ -21,12 +20,6 @@ static void add_time(void *user, const char *label, uint64_t total_ns, uint64_t 
     (void)count;
     if (strcmp(label, timed_label) == 0)
         ((struct total *)user)->ns = total_ns;
-}
-
-static double processor_seconds(void)
-{
-    struct timespec t;
-    return clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t) == 0 ? (double)t.tv_sec + 1e-9 * (double)t.tv_nsec : 0;
 }
 
 const char *stopwatch_basis(const struct gpu_device *device)
@@ -57,16 +50,16 @@ static enum sluice_status measure_once(const struct stopwatch *watch, stopwatch_
 {
     struct total total = {0};
     gpu_times_reset(watch->device);
-    double processor = processor_seconds();
+    double processor = clock_seconds(clock_process_cpu_ns());
     uint64_t start_ns = clock_ns();
     enum sluice_status status = submit_and_wait(watch, record, user, repeats);
     if (status < 0)
         return status;
-    time->wall_seconds = (double)(clock_ns() - start_ns) * 1e-9 / repeats;
-    processor = (processor_seconds() - processor) / repeats;
+    time->wall_seconds = clock_seconds(clock_ns() - start_ns) / repeats;
+    processor = (clock_seconds(clock_process_cpu_ns()) - processor) / repeats;
     gpu_times(watch->device, add_time, &total);
     bool software = gpu_device_caps(watch->device)->is_software;
-    double gpu = total.ns ? (double)total.ns * 1e-9 / repeats : time->wall_seconds;
+    double gpu = total.ns ? clock_seconds(total.ns) / repeats : time->wall_seconds;
     time->seconds = software ? processor : gpu;
     return SLUICE_OK;
 }
@@ -90,7 +83,7 @@ enum sluice_status stopwatch_measure(const struct stopwatch *watch, stopwatch_re
         }
         time->seconds = fmin(time->seconds, one.seconds);
         time->wall_seconds = fmin(time->wall_seconds, one.wall_seconds);
-        if ((double)(clock_ns() - start_ns) * 1e-9 > watch->seconds_max)
+        if (clock_seconds(clock_ns() - start_ns) > watch->seconds_max)
             break;
     }
 fail:
