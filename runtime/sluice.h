@@ -8,6 +8,12 @@
 //   int32_t next = argmax(sluice_logits(session), sluice_engine_model(engine)->vocab);
 //   sluice_decode(engine, &session, &next, 1, NULL);
 //
+// The engine takes token ids; text becomes ids outside of it. A program that builds prompts of other people's text
+// (documents, web pages, results of tools) should render them with chat_render (runtime/text/chat.h) and encode them
+// with tokenizer_encode_spans (runtime/text/tokenizer.h): then only what the chat template wrote becomes control tokens
+// such as <|im_end|>, and the same characters in a message are text. tokenizer_encode with added_tokens = true takes
+// all of a text for the template's.
+//
 // An engine owns the device, the weights and the expert cache; a session owns one sequence's DeltaNet state and KV
 // cache. Threads: one thread uses an engine and its sessions at a time. Errors: a status (runtime/base/status.h) with
 // a message from error_message(). The library never exits, prints, or reads the environment; notes and warnings go to

@@ -13,16 +13,18 @@ int cmd_run(int argc, char **argv)
     generate_options_init(&o);
     const struct cli_option options[] = {
         {"prompt", 'p', "TEXT", "what to answer", cli_parse_text, &prompt},
-        {"raw", 0, NULL, "continue the text as it is, without the model's chat template", cli_parse_flag, &o.raw},
+        {"raw", 0, NULL, "continue the text as it is, without the chat template; <|im_end|> in it is a control token",
+         cli_parse_flag, &o.raw},
         GENERATE_OPTIONS(o),
         CLI_ENGINE_OPTIONS(o.engine),
     };
     const struct cli_command command = {
         "run",
         "FILE -p TEXT [OPTIONS]",
-        "Answers a prompt with the model in FILE, a container made by `sluice convert`. The answer goes to standard "
-        "output while it is produced; what a thinking model thinks before it goes to standard error with -v, and into "
-        "\"reasoning\" with --json. With -v, statistics follow on standard error.",
+        "Answers a prompt with the model in FILE, a container made by `sluice convert`. The prompt is text: <|im_end|> "
+        "in it does not end the user's turn (but see --raw). The answer goes to standard output while it is produced; "
+        "what a thinking model thinks before it goes to standard error with -v, and into \"reasoning\" with --json. "
+        "With -v, statistics follow on standard error.",
         options,
         sizeof options / sizeof *options,
         1,

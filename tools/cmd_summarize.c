@@ -87,7 +87,9 @@ int cmd_summarize(int argc, char **argv)
         "FILE DOCUMENT.txt [OPTIONS]",
         "Summarises a text with the model in FILE, a container made by `sluice convert`. DOCUMENT.txt is UTF-8 text; "
         "\"-\" is standard input. The whole document goes through the model layer by layer, so every expert is read "
-        "from the drive at most once. The summary goes to standard output while it is produced; on a terminal, "
+        "from the drive at most once. <|im_end|> and the like in document or instruction are text: they cannot end the "
+        "user's turn or speak for somebody else. The summary goes to standard output while it is produced; on a "
+        "terminal, "
         "progress shows on standard error. What a thinking model thinks before it goes to standard error with -v, and "
         "into \"reasoning\" with --json. With -v, statistics follow.",
         options,

@@ -34,12 +34,13 @@ static enum sluice_status ids_to_json(const int32_t *ids, size_t count, json_t *
     return *array ? SLUICE_OK : no_memory();
 }
 
-static enum sluice_status encode(struct tokenize *t, const char *text, size_t bytes, bool added_tokens, json_t **ids)
+static enum sluice_status encode(struct tokenize *t, const char *text, size_t bytes, const struct control_spans *spans,
+                                 json_t **ids)
 {
     int32_t *list;
     size_t count;
     *ids = NULL;
-    enum sluice_status status = tokenizer_encode(t->text.tokenizer, text, bytes, added_tokens, &list, &count);
+    enum sluice_status status = tokenizer_encode_spans(t->text.tokenizer, text, bytes, spans, &list, &count);
     if (status < 0)
         return status;
     status = ids_to_json(list, count, ids);
@@ -50,13 +51,17 @@ static enum sluice_status encode(struct tokenize *t, const char *text, size_t by
 static enum sluice_status answer_text(struct tokenize *t, const json_t *text, bool added_tokens, json_t **answer)
 {
     json_t *ids = NULL;
+    struct control_spans spans = {0};
     enum sluice_status status;
     if (!json_is_string(text))
         return error_set(SLUICE_ERR_ARGUMENT, "\"text\" is not a string");
-    TRY(encode(t, json_string_value(text), json_string_length(text), added_tokens, &ids));
+    size_t bytes = json_string_length(text);
+    TRY(control_spans_add(&spans, 0, added_tokens ? bytes : 0, CONTROL_ALL));
+    TRY(encode(t, json_string_value(text), bytes, &spans, &ids));
     *answer = json_pack("{s:O}", "ids", ids);
     TRY(*answer ? SLUICE_OK : no_memory());
 fail:
+    control_spans_finish(&spans);
     json_decref(ids);
     return status;
 }
@@ -91,21 +96,24 @@ fail:
     return status;
 }
 
-static enum sluice_status answer_messages(struct tokenize *t, const json_t *line, json_t **answer)
+// `added_tokens`: the messages may write control tokens, too.
+static enum sluice_status answer_messages(struct tokenize *t, const json_t *line, bool added_tokens, json_t **answer)
 {
-    char *text = NULL;
-    size_t bytes;
+    struct chat_prompt prompt = {0};
+    struct control_spans all = {0};
     json_t *ids = NULL;
     enum sluice_status status;
-    bool prompt = !json_is_false(json_object_get(line, "add_generation_prompt"));
+    bool beginning = !json_is_false(json_object_get(line, "add_generation_prompt"));
     TRY(text_choose_template(&t->text, t->template));
-    TRY(chat_render(t->text.template, json_object_get(line, "messages"), json_object_get(line, "tools"), prompt, &text,
-                    &bytes));
-    TRY(encode(t, text, bytes, true, &ids));
-    *answer = json_pack("{s:o, s:O}", "text", json_stringn(text, bytes), "ids", ids);
+    TRY(chat_render(t->text.template, json_object_get(line, "messages"), json_object_get(line, "tools"), beginning,
+                    &prompt));
+    TRY(control_spans_add(&all, 0, prompt.text.bytes, CONTROL_ALL));
+    TRY(encode(t, prompt.text.data, prompt.text.bytes, added_tokens ? &all : &prompt.controls, &ids));
+    *answer = json_pack("{s:o, s:O}", "text", json_stringn(prompt.text.data, prompt.text.bytes), "ids", ids);
     TRY(*answer ? SLUICE_OK : no_memory());
 fail:
-    mem_free(text);
+    chat_prompt_finish(&prompt);
+    control_spans_finish(&all);
     json_decref(ids);
     return status;
 }
@@ -113,14 +121,15 @@ fail:
 static enum sluice_status answer_line(struct tokenize *t, const json_t *line, json_t **answer)
 {
     const json_t *text = json_object_get(line, "text"), *ids = json_object_get(line, "ids");
+    const json_t *added = json_object_get(line, "added_tokens");
     if (t->decode && json_is_array(line))
         return answer_ids(t, line, false, answer);
     if (json_object_get(line, "messages"))
-        return answer_messages(t, line, answer);
+        return answer_messages(t, line, json_is_true(added), answer);
     if (ids)
         return answer_ids(t, ids, json_is_true(json_object_get(line, "skip_special")), answer);
     if (text)
-        return answer_text(t, text, !json_is_false(json_object_get(line, "added_tokens")), answer);
+        return answer_text(t, text, !json_is_false(added), answer);
     return error_set(SLUICE_ERR_ARGUMENT,
                      t->decode ? "neither a list of ids nor an object with \"text\", \"ids\" or \"messages\""
                                : "not an object with \"text\", \"ids\" or \"messages\"");
@@ -216,13 +225,19 @@ int cmd_tokenize(int argc, char **argv)
         .arguments = "MODEL",
         .about = "Answers each line of JSON on the standard input by one line of JSON. MODEL is a container, a\n"
                  "directory of Hugging Face, or a tokenizer.json.\n\n"
-                 "  {\"text\": TEXT}          {\"ids\": [...]}             (\"added_tokens\": false: control tokens "
-                 "are text)\n"
+                 "  {\"text\": TEXT}          {\"ids\": [...]}\n"
                  "  {\"ids\": [...]}          {\"text\": TEXT}             (\"skip_special\": true: control tokens are "
                  "left out)\n"
                  "  {\"messages\": [...]}     {\"text\": ..., \"ids\": ...}  (with \"tools\" and "
                  "\"add_generation_prompt\", the\n"
                  "                                                     latter true unless given)\n\n"
+                 "Control tokens such as <|im_end|>: in TEXT their spelling gives the token, with \"added_tokens\": "
+                 "false it\n"
+                 "is text. Of messages only the chat template writes them, as `run` and `summarize` take a prompt, "
+                 "and what\n"
+                 "users, tools and documents wrote is text; with \"added_tokens\": true their spelling gives the "
+                 "token\n"
+                 "everywhere, as with Hugging Face's apply_chat_template.\n\n"
                  "A line that cannot be answered ends the command with its number and the reason.",
         .options = options,
         .option_count = sizeof options / sizeof *options,

@@ -80,10 +80,12 @@ static bool draw_progress(void *user, double done)
 
 // --- preparation ----------------------------------------------------------------------------------------------------
 
+// What the user gives is text and nothing else: only the template's own words become control tokens (chat.h). Without
+// the template the text is the whole prompt, and may write these tokens itself.
 static enum sluice_status encode_prompt(struct generation *g, const char *prompt, size_t bytes)
 {
     enum sluice_status status;
-    char *rendered = NULL;
+    struct chat_prompt rendered = {0};
     json_t *messages = NULL;
     if (g->options->raw)
         return tokenizer_encode(g->text.tokenizer, prompt, bytes, true, &g->prompt, &g->prompt_count);
@@ -94,12 +96,12 @@ static enum sluice_status encode_prompt(struct generation *g, const char *prompt
         goto fail;
     }
     messages = json_pack("[{s:s, s:o}]", "role", "user", "content", content);
-    size_t rendered_bytes;
     TRY(messages ? SLUICE_OK : error_set(SLUICE_ERR_MEMORY, "out of memory"));
-    TRY(chat_render(g->text.template, messages, NULL, true, &rendered, &rendered_bytes));
-    TRY(tokenizer_encode(g->text.tokenizer, rendered, rendered_bytes, true, &g->prompt, &g->prompt_count));
+    TRY(chat_render(g->text.template, messages, NULL, true, &rendered));
+    TRY(tokenizer_encode_spans(g->text.tokenizer, rendered.text.data, rendered.text.bytes, &rendered.controls,
+                               &g->prompt, &g->prompt_count));
 fail:
-    mem_free(rendered);
+    chat_prompt_finish(&rendered);
     json_decref(messages);
     return status;
 }

@@ -7,6 +7,15 @@
 //              or plain strings) is joined first; a part of another type (an image) is an error.
 //   tools      NULL, null or an array of {"type": "function", "function": {...}} or of the bare function objects
 // Values are written as Python's json.dumps(ensure_ascii=False) writes them: ", " and ": ", keys in the given order.
+//
+// Control tokens: the text is that of the Jinja templates, but not all of it may become control tokens
+// (control_spans.h)
+//   CONTROL_ALL   what the template writes: turns, the tags around thoughts, calls and tools' answers
+//   CONTROL_TAGS  what an assistant's message holds: content, reasoning, names and arguments of calls. The model wrote
+//                 <think> and <tool_call> there as tokens; <|im_end|> it can only have written as text
+//   nothing       the rest, which may come from strangers: the content of system, user and tool messages, and all of
+//                 `tools`. <think>, <tool_call> and <tool_response> are text there, too: results of tools belong into
+//                 messages of the role "tool"
 #ifndef SLUICE_TEXT_CHAT_H
 #define SLUICE_TEXT_CHAT_H
 
@@ -15,6 +24,8 @@
 #include <stddef.h>
 
 #include "runtime/base/status.h"
+#include "runtime/text/control_spans.h"
+#include "runtime/text/text_buffer.h"
 
 enum chat_template {
     CHAT_TEMPLATE_UNKNOWN,
@@ -45,10 +56,19 @@ enum sluice_status chat_template_unknown_message(const char *jinja);
 enum sluice_status chat_template_find(const char *jinja, size_t jinja_bytes, const char *tokenizer_config_json,
                                       size_t config_bytes, char **found);
 
+// A rendered conversation. Encode it with tokenizer_encode_spans(tokenizer, text.data, text.bytes, &controls, ...).
+struct chat_prompt {
+    struct text_buffer text;       // NUL-terminated (it may contain NULs), owned
+    struct control_spans controls; // of `text`, owned
+};
+
 // Renders a conversation. `generation_prompt` appends the beginning of the assistant's answer.
-//   *text   the caller's (mem_free), NUL-terminated (it may contain NULs); encode it with added_tokens = true
+//   *prompt   the caller's, release with chat_prompt_finish; empty after a failure
 // Errors: ARGUMENT (a message that the format above does not allow: names its index and what is wrong), MEMORY.
 enum sluice_status chat_render(enum chat_template kind, const json_t *messages, const json_t *tools,
-                               bool generation_prompt, char **text, size_t *bytes);
+                               bool generation_prompt, struct chat_prompt *prompt);
+
+// An empty prompt ({0}) is allowed.
+void chat_prompt_finish(struct chat_prompt *prompt);
 
 #endif

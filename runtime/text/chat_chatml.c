@@ -11,11 +11,6 @@ static const char tools_tail[] =
     "<tool_call></tool_call> XML tags:\n<tool_call>\n{\"name\": <function-name>, \"arguments\": <args-json-object>}\n"
     "</tool_call><|im_end|>\n";
 
-static enum sluice_status put(struct text_buffer *out, struct chat_text text)
-{
-    return text_buffer_append(out, text.data, text.bytes);
-}
-
 // ---- text
 
 static struct chat_text strip_newlines(struct chat_text text, bool left, bool right)
@@ -65,82 +60,90 @@ static void split_thoughts(struct chat_text *content, struct chat_text *reasonin
 
 // ---- parts of the prompt
 
-static enum sluice_status put_system(struct text_buffer *out, const struct chat_messages *messages)
+static enum sluice_status put_system(struct chat_prompt *out, const struct chat_messages *messages)
 {
     const struct chat_message *first = &messages->list[0];
     enum sluice_status status = SLUICE_OK;
     if (!messages->tools)
         return first->role == CHAT_SYSTEM ? chat_put_turn(out, first) : SLUICE_OK;
-    TRY(text_buffer_append_string(out, "<|im_start|>system\n"));
+    TRY(CHAT_PUT(out, "<|im_start|>system\n"));
     if (first->role == CHAT_SYSTEM) {
-        TRY(put(out, first->content));
-        TRY(text_buffer_append_string(out, "\n\n"));
+        TRY(chat_put_text(out, CHAT_SYSTEM, first->content));
+        TRY(CHAT_PUT(out, "\n\n"));
     }
-    TRY(text_buffer_append_string(out, tools_head));
+    TRY(CHAT_PUT(out, tools_head));
     for (size_t i = 0; i < json_array_size(messages->tools); i++) {
-        TRY(text_buffer_append_string(out, "\n"));
-        TRY(python_json_append(out, json_array_get(messages->tools, i)));
+        TRY(CHAT_PUT(out, "\n"));
+        TRY(python_json_append(&out->text, json_array_get(messages->tools, i)));
     }
-    TRY(text_buffer_append_string(out, tools_tail));
+    TRY(CHAT_PUT(out, tools_tail));
 fail:
     return status;
 }
 
-static enum sluice_status put_call(struct text_buffer *out, const json_t *call)
+static enum sluice_status put_arguments(struct chat_prompt *out, const json_t *arguments)
 {
-    const json_t *name = json_object_get(call, "name"), *arguments = json_object_get(call, "arguments");
-    enum sluice_status status;
-    TRY(text_buffer_append_string(out, "<tool_call>\n{\"name\": \""));
-    TRY(python_str_append(out, name));
-    TRY(text_buffer_append_string(out, "\", \"arguments\": "));
     if (!arguments)
-        TRY(text_buffer_append_string(out, "{}"));
-    else
-        TRY(json_is_string(arguments) ? python_str_append(out, arguments) : python_json_append(out, arguments));
-    TRY(text_buffer_append_string(out, "}\n</tool_call>"));
+        return text_buffer_append_string(&out->text, "{}");
+    return json_is_string(arguments) ? python_str_append(&out->text, arguments)
+                                     : python_json_append(&out->text, arguments);
+}
+
+static enum sluice_status put_call(struct chat_prompt *out, const json_t *call)
+{
+    enum sluice_status status;
+    TRY(CHAT_PUT(out, "<tool_call>\n{\"name\": \""));
+    size_t start = out->text.bytes;
+    TRY(python_str_append(&out->text, json_object_get(call, "name")));
+    TRY(chat_mark_answer(out, start));
+    TRY(CHAT_PUT(out, "\", \"arguments\": "));
+    start = out->text.bytes;
+    TRY(put_arguments(out, json_object_get(call, "arguments")));
+    TRY(chat_mark_answer(out, start));
+    TRY(CHAT_PUT(out, "}\n</tool_call>"));
 fail:
     return status;
 }
 
-static enum sluice_status put_calls(struct text_buffer *out, const json_t *calls, bool after_text)
+static enum sluice_status put_calls(struct chat_prompt *out, const json_t *calls, bool after_text)
 {
     enum sluice_status status = SLUICE_OK;
     for (size_t i = 0; i < json_array_size(calls); i++) {
         if (i > 0 || after_text)
-            TRY(text_buffer_append_string(out, "\n"));
+            TRY(CHAT_PUT(out, "\n"));
         TRY(put_call(out, chat_unwrap(json_array_get(calls, i))));
     }
 fail:
     return status;
 }
 
-static enum sluice_status put_thoughts(struct text_buffer *out, struct chat_text reasoning)
+static enum sluice_status put_thoughts(struct chat_prompt *out, struct chat_text reasoning)
 {
     enum sluice_status status;
-    TRY(text_buffer_append_string(out, "<think>\n"));
-    TRY(put(out, strip_newlines(reasoning, true, true)));
-    TRY(text_buffer_append_string(out, "\n</think>\n\n"));
+    TRY(CHAT_PUT(out, "<think>\n"));
+    TRY(chat_put_text(out, CHAT_ASSISTANT, strip_newlines(reasoning, true, true)));
+    TRY(CHAT_PUT(out, "\n</think>\n\n"));
 fail:
     return status;
 }
 
 // Thoughts of the current turn (after the last question) are kept, those of earlier turns dropped.
-static enum sluice_status put_assistant(struct text_buffer *out, const struct chat_message *message, bool thinking,
+static enum sluice_status put_assistant(struct chat_prompt *out, const struct chat_message *message, bool thinking,
                                         bool current, bool last)
 {
     struct chat_text content = message->content, reasoning = message->reasoning;
     enum sluice_status status;
     if (thinking && !reasoning.data)
         split_thoughts(&content, &reasoning);
-    TRY(text_buffer_append_string(out, "<|im_start|>assistant\n"));
+    TRY(CHAT_PUT(out, "<|im_start|>assistant\n"));
     if (thinking && current && (last || reasoning.bytes > 0)) {
         TRY(put_thoughts(out, reasoning));
-        TRY(put(out, strip_newlines(content, true, false)));
+        TRY(chat_put_text(out, CHAT_ASSISTANT, strip_newlines(content, true, false)));
     } else {
-        TRY(put(out, content));
+        TRY(chat_put_text(out, CHAT_ASSISTANT, content));
     }
     TRY(put_calls(out, message->calls, content.bytes > 0));
-    TRY(text_buffer_append_string(out, "<|im_end|>\n"));
+    TRY(CHAT_PUT(out, "<|im_end|>\n"));
 fail:
     return status;
 }
@@ -165,7 +168,7 @@ static size_t last_query(const struct chat_messages *messages)
 }
 
 enum sluice_status chat_render_chatml(const struct chat_messages *messages, bool thinking, bool generation_prompt,
-                                      struct text_buffer *out)
+                                      struct chat_prompt *out)
 {
     size_t query = last_query(messages);
     enum sluice_status status;
@@ -180,7 +183,7 @@ enum sluice_status chat_render_chatml(const struct chat_messages *messages, bool
             TRY(chat_put_turn(out, message));
     }
     if (generation_prompt)
-        TRY(text_buffer_append_string(out, thinking ? "<|im_start|>assistant\n<think>\n" : "<|im_start|>assistant\n"));
+        TRY(CHAT_PUT(out, thinking ? "<|im_start|>assistant\n<think>\n" : "<|im_start|>assistant\n"));
 fail:
     return status;
 }

@@ -22,28 +22,22 @@ static const char tools_tail[] =
     "tell the user about function calls\n"
     "</IMPORTANT>";
 
-// Appends strings up to a NULL.
-static enum sluice_status put_strings(struct text_buffer *out, const char *const *strings)
-{
-    enum sluice_status status = SLUICE_OK;
-    for (; *strings; strings++)
-        TRY(text_buffer_append_string(out, *strings));
-fail:
-    return status;
-}
-
-#define PUT(out, ...) put_strings(out, (const char *const[]){__VA_ARGS__, NULL})
-
 // ---- tools
 
 // A string as it is, anything else as JSON.
-static enum sluice_status put_value(struct text_buffer *out, const json_t *value)
+static enum sluice_status put_value(struct chat_prompt *out, const json_t *value)
 {
-    return json_is_string(value) ? python_str_append(out, value) : python_json_append(out, value);
+    return json_is_string(value) ? python_str_append(&out->text, value) : python_json_append(&out->text, value);
 }
 
-// "\n<key>str(value)</key>", stripped on request.
-static enum sluice_status put_tag(struct text_buffer *out, const char *key, const json_t *value, bool strip)
+// Text that is not the template's: a key of somebody's object.
+static enum sluice_status put_key(struct chat_prompt *out, const char *key)
+{
+    return text_buffer_append_string(&out->text, key);
+}
+
+// "\n<key>str(value)</key>", stripped on request; `key` is the template's.
+static enum sluice_status put_tag(struct chat_prompt *out, const char *key, const json_t *value, bool strip)
 {
     struct text_buffer text = {0};
     enum sluice_status status;
@@ -52,9 +46,9 @@ static enum sluice_status put_tag(struct text_buffer *out, const char *key, cons
     size_t bytes = text.bytes;
     if (strip)
         python_strip(&data, &bytes);
-    TRY(PUT(out, "\n<", key, ">"));
-    TRY(text_buffer_append(out, data, bytes));
-    TRY(PUT(out, "</", key, ">"));
+    TRY(CHAT_PUT(out, "\n<", key, ">"));
+    TRY(text_buffer_append(&out->text, data, bytes));
+    TRY(CHAT_PUT(out, "</", key, ">"));
 fail:
     text_buffer_finish(&text);
     return status;
@@ -69,88 +63,100 @@ static bool is_one_of(const char *key, const char *const *keys)
 }
 
 // All keys but `handled`, in their order.
-static enum sluice_status put_extra_keys(struct text_buffer *out, json_t *object, const char *const *handled)
+static enum sluice_status put_extra_keys(struct chat_prompt *out, json_t *object, const char *const *handled)
 {
     enum sluice_status status = SLUICE_OK;
     for (void *at = json_object_iter(object); at; at = json_object_iter_next(object, at)) {
         const char *key = json_object_iter_key(at);
         if (is_one_of(key, handled))
             continue;
-        TRY(PUT(out, "\n<", key, ">"));
+        TRY(CHAT_PUT(out, "\n<"));
+        TRY(put_key(out, key));
+        TRY(CHAT_PUT(out, ">"));
         TRY(put_value(out, json_object_iter_value(at)));
-        TRY(PUT(out, "</", key, ">"));
+        TRY(CHAT_PUT(out, "</"));
+        TRY(put_key(out, key));
+        TRY(CHAT_PUT(out, ">"));
     }
 fail:
     return status;
 }
 
-static enum sluice_status put_parameter(struct text_buffer *out, const char *name, json_t *fields)
+static enum sluice_status put_parameter(struct chat_prompt *out, const char *name, json_t *fields)
 {
     static const char *const handled[] = {"name", "type", "description", NULL};
     const json_t *type = json_object_get(fields, "type"), *description = json_object_get(fields, "description");
     enum sluice_status status;
-    TRY(PUT(out, "\n<parameter>\n<name>", name, "</name>"));
+    TRY(CHAT_PUT(out, "\n<parameter>\n<name>"));
+    TRY(put_key(out, name));
+    TRY(CHAT_PUT(out, "</name>"));
     if (type)
         TRY(put_tag(out, "type", type, false));
     if (description)
         TRY(put_tag(out, "description", description, true));
     TRY(put_extra_keys(out, fields, handled));
-    TRY(PUT(out, "\n</parameter>"));
+    TRY(CHAT_PUT(out, "\n</parameter>"));
 fail:
     return status;
 }
 
-static enum sluice_status put_tool(struct text_buffer *out, json_t *tool)
+static enum sluice_status put_tool(struct chat_prompt *out, json_t *tool)
 {
     static const char *const handled[] = {"type", "name", "description", "parameters", NULL};
     static const char *const handled_parameters[] = {"type", "properties", NULL};
     json_t *parameters = json_object_get(tool, "parameters"), *properties = json_object_get(parameters, "properties");
     const json_t *description = json_object_get(tool, "description");
     enum sluice_status status;
-    TRY(PUT(out, "\n<function>"));
+    TRY(CHAT_PUT(out, "\n<function>"));
     TRY(put_tag(out, "name", json_object_get(tool, "name"), false));
     if (description)
         TRY(put_tag(out, "description", description, true));
-    TRY(PUT(out, "\n<parameters>"));
+    TRY(CHAT_PUT(out, "\n<parameters>"));
     for (void *at = json_object_iter(properties); at; at = json_object_iter_next(properties, at))
         TRY(put_parameter(out, json_object_iter_key(at), json_object_iter_value(at)));
     TRY(put_extra_keys(out, parameters, handled_parameters));
-    TRY(PUT(out, "\n</parameters>"));
+    TRY(CHAT_PUT(out, "\n</parameters>"));
     TRY(put_extra_keys(out, tool, handled));
-    TRY(PUT(out, "\n</function>"));
+    TRY(CHAT_PUT(out, "\n</function>"));
 fail:
     return status;
 }
 
-static enum sluice_status put_system(struct text_buffer *out, const struct chat_messages *messages)
+static enum sluice_status put_system(struct chat_prompt *out, const struct chat_messages *messages)
 {
     const struct chat_message *first = &messages->list[0];
     bool given = first->role == CHAT_SYSTEM;
     if (!given && !messages->tools)
         return SLUICE_OK;
     enum sluice_status status;
-    TRY(PUT(out, "<|im_start|>system\n"));
-    TRY(given ? text_buffer_append(out, first->content.data, first->content.bytes) : PUT(out, default_system));
+    TRY(CHAT_PUT(out, "<|im_start|>system\n"));
+    TRY(given ? chat_put_text(out, CHAT_SYSTEM, first->content) : CHAT_PUT(out, default_system));
     if (messages->tools) {
-        TRY(PUT(out, tools_head));
+        TRY(CHAT_PUT(out, tools_head));
         for (size_t i = 0; i < json_array_size(messages->tools); i++)
             TRY(put_tool(out, (json_t *)chat_unwrap(json_array_get(messages->tools, i))));
-        TRY(PUT(out, tools_tail));
+        TRY(CHAT_PUT(out, tools_tail));
     }
-    TRY(PUT(out, "<|im_end|>\n"));
+    TRY(CHAT_PUT(out, "<|im_end|>\n"));
 fail:
     return status;
 }
 
 // ---- calls
 
-static enum sluice_status put_arguments(struct text_buffer *out, json_t *arguments)
+static enum sluice_status put_arguments(struct chat_prompt *out, json_t *arguments)
 {
     enum sluice_status status = SLUICE_OK;
     for (void *at = json_object_iter(arguments); at; at = json_object_iter_next(arguments, at)) {
-        TRY(PUT(out, "<parameter=", json_object_iter_key(at), ">\n"));
+        TRY(CHAT_PUT(out, "<parameter="));
+        size_t start = out->text.bytes;
+        TRY(put_key(out, json_object_iter_key(at)));
+        TRY(chat_mark_answer(out, start));
+        TRY(CHAT_PUT(out, ">\n"));
+        start = out->text.bytes;
         TRY(put_value(out, json_object_iter_value(at)));
-        TRY(PUT(out, "\n</parameter>\n"));
+        TRY(chat_mark_answer(out, start));
+        TRY(CHAT_PUT(out, "\n</parameter>\n"));
     }
 fail:
     return status;
@@ -179,42 +185,43 @@ static enum sluice_status read_arguments(json_t *arguments, json_t **object)
     return error_set(SLUICE_ERR_ARGUMENT, "tool_calls: arguments is not an object");
 }
 
-static enum sluice_status put_call(struct text_buffer *out, const json_t *call)
+static enum sluice_status put_call(struct chat_prompt *out, const json_t *call)
 {
     json_t *arguments;
     enum sluice_status status = read_arguments(json_object_get(call, "arguments"), &arguments);
     if (status < 0)
         return status;
-    TRY(PUT(out, "\n<tool_call>\n<function="));
-    TRY(python_str_append(out, json_object_get(call, "name")));
-    TRY(PUT(out, ">\n"));
+    TRY(CHAT_PUT(out, "\n<tool_call>\n<function="));
+    size_t start = out->text.bytes;
+    TRY(python_str_append(&out->text, json_object_get(call, "name")));
+    TRY(chat_mark_answer(out, start));
+    TRY(CHAT_PUT(out, ">\n"));
     TRY(put_arguments(out, arguments));
-    TRY(PUT(out, "</function>\n</tool_call>"));
+    TRY(CHAT_PUT(out, "</function>\n</tool_call>"));
 fail:
     json_decref(arguments);
     return status;
 }
 
-static enum sluice_status put_assistant_with_calls(struct text_buffer *out, const struct chat_message *message)
+static enum sluice_status put_assistant_with_calls(struct chat_prompt *out, const struct chat_message *message)
 {
-    const char *text = message->content.data;
-    size_t bytes = message->content.bytes;
-    python_strip(&text, &bytes);
+    struct chat_text text = message->content;
+    python_strip(&text.data, &text.bytes);
     enum sluice_status status;
-    TRY(PUT(out, "<|im_start|>assistant"));
-    if (bytes > 0) {
-        TRY(PUT(out, "\n"));
-        TRY(text_buffer_append(out, text, bytes));
-        TRY(PUT(out, "\n"));
+    TRY(CHAT_PUT(out, "<|im_start|>assistant"));
+    if (text.bytes > 0) {
+        TRY(CHAT_PUT(out, "\n"));
+        TRY(chat_put_text(out, CHAT_ASSISTANT, text));
+        TRY(CHAT_PUT(out, "\n"));
     }
     for (size_t i = 0; i < json_array_size(message->calls); i++)
         TRY(put_call(out, chat_unwrap(json_array_get(message->calls, i))));
-    TRY(PUT(out, "<|im_end|>\n"));
+    TRY(CHAT_PUT(out, "<|im_end|>\n"));
 fail:
     return status;
 }
 
-static enum sluice_status put_message(struct text_buffer *out, const struct chat_messages *messages, size_t index)
+static enum sluice_status put_message(struct chat_prompt *out, const struct chat_messages *messages, size_t index)
 {
     const struct chat_message *message = &messages->list[index];
     if (message->role == CHAT_TOOL)
@@ -227,14 +234,14 @@ static enum sluice_status put_message(struct text_buffer *out, const struct chat
 }
 
 enum sluice_status chat_render_coder(const struct chat_messages *messages, bool generation_prompt,
-                                     struct text_buffer *out)
+                                     struct chat_prompt *out)
 {
     enum sluice_status status;
     TRY(put_system(out, messages));
     for (size_t i = messages->list[0].role == CHAT_SYSTEM ? 1 : 0; i < messages->count; i++)
         TRY(put_message(out, messages, i));
     if (generation_prompt)
-        TRY(PUT(out, "<|im_start|>assistant\n"));
+        TRY(CHAT_PUT(out, "<|im_start|>assistant\n"));
 fail:
     return status;
 }

@@ -146,14 +146,35 @@ void chat_messages_finish(struct chat_messages *messages)
     *messages = (struct chat_messages){0};
 }
 
-enum sluice_status chat_put_turn(struct text_buffer *out, const struct chat_message *message)
+enum sluice_status chat_put_strings(struct chat_prompt *out, const char *const *strings)
+{
+    size_t start = out->text.bytes;
+    enum sluice_status status = SLUICE_OK;
+    for (; *strings; strings++)
+        TRY(text_buffer_append_string(&out->text, *strings));
+    TRY(control_spans_add(&out->controls, start, out->text.bytes, CONTROL_ALL));
+fail:
+    return status;
+}
+
+enum sluice_status chat_put_text(struct chat_prompt *out, enum chat_role role, struct chat_text text)
+{
+    size_t start = out->text.bytes;
+    enum sluice_status status = text_buffer_append(&out->text, text.data, text.bytes);
+    return status == SLUICE_OK && role == CHAT_ASSISTANT ? chat_mark_answer(out, start) : status;
+}
+
+enum sluice_status chat_mark_answer(struct chat_prompt *out, size_t start)
+{
+    return control_spans_add(&out->controls, start, out->text.bytes, CONTROL_TAGS);
+}
+
+enum sluice_status chat_put_turn(struct chat_prompt *out, const struct chat_message *message)
 {
     enum sluice_status status;
-    TRY(text_buffer_append_string(out, "<|im_start|>"));
-    TRY(text_buffer_append_string(out, role_names[message->role]));
-    TRY(text_buffer_append_string(out, "\n"));
-    TRY(text_buffer_append(out, message->content.data, message->content.bytes));
-    TRY(text_buffer_append_string(out, "<|im_end|>\n"));
+    TRY(CHAT_PUT(out, "<|im_start|>", role_names[message->role], "\n"));
+    TRY(chat_put_text(out, message->role, message->content));
+    TRY(CHAT_PUT(out, "<|im_end|>\n"));
 fail:
     return status;
 }
@@ -164,17 +185,16 @@ static bool is_tool(const struct chat_messages *messages, size_t index)
 }
 
 // Answers in a row share one turn of the user.
-enum sluice_status chat_put_tool_response(struct text_buffer *out, const struct chat_messages *messages, size_t index)
+enum sluice_status chat_put_tool_response(struct chat_prompt *out, const struct chat_messages *messages, size_t index)
 {
-    const struct chat_text *content = &messages->list[index].content;
     enum sluice_status status;
     if (index == 0 || !is_tool(messages, index - 1))
-        TRY(text_buffer_append_string(out, "<|im_start|>user"));
-    TRY(text_buffer_append_string(out, "\n<tool_response>\n"));
-    TRY(text_buffer_append(out, content->data, content->bytes));
-    TRY(text_buffer_append_string(out, "\n</tool_response>"));
+        TRY(CHAT_PUT(out, "<|im_start|>user"));
+    TRY(CHAT_PUT(out, "\n<tool_response>\n"));
+    TRY(chat_put_text(out, CHAT_TOOL, messages->list[index].content));
+    TRY(CHAT_PUT(out, "\n</tool_response>"));
     if (!is_tool(messages, index + 1))
-        TRY(text_buffer_append_string(out, "<|im_end|>\n"));
+        TRY(CHAT_PUT(out, "<|im_end|>\n"));
 fail:
     return status;
 }

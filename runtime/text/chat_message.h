@@ -7,7 +7,7 @@
 #include <stddef.h>
 
 #include "runtime/base/status.h"
-#include "runtime/text/text_buffer.h"
+#include "runtime/text/chat.h"
 
 enum chat_role { CHAT_SYSTEM, CHAT_USER, CHAT_ASSISTANT, CHAT_TOOL };
 
@@ -42,12 +42,23 @@ const json_t *chat_unwrap(const json_t *wrapped);
 
 // The renderers append to `out`; the messages are checked. Errors: ARGUMENT (arguments that are no object), MEMORY.
 enum sluice_status chat_render_chatml(const struct chat_messages *messages, bool thinking, bool generation_prompt,
-                                      struct text_buffer *out);
+                                      struct chat_prompt *out);
 enum sluice_status chat_render_coder(const struct chat_messages *messages, bool generation_prompt,
-                                     struct text_buffer *out);
+                                     struct chat_prompt *out);
+
+// The template's own words, up to a NULL: the only way to write what may become any control token. What is appended to
+// out->text otherwise is text. Errors of these: MEMORY.
+enum sluice_status chat_put_strings(struct chat_prompt *out, const char *const *strings);
+#define CHAT_PUT(out, ...) chat_put_strings(out, (const char *const[]){__VA_ARGS__, NULL})
+
+// A message's text: CONTROL_TAGS if it is the assistant's.
+enum sluice_status chat_put_text(struct chat_prompt *out, enum chat_role role, struct chat_text text);
+
+// Makes what was appended to out->text since it had `start` bytes the assistant's.
+enum sluice_status chat_mark_answer(struct chat_prompt *out, size_t start);
 
 // What the templates have in common: "<|im_start|>role\n" + content + "<|im_end|>\n", and a tool's answer.
-enum sluice_status chat_put_turn(struct text_buffer *out, const struct chat_message *message);
-enum sluice_status chat_put_tool_response(struct text_buffer *out, const struct chat_messages *messages, size_t index);
+enum sluice_status chat_put_turn(struct chat_prompt *out, const struct chat_message *message);
+enum sluice_status chat_put_tool_response(struct chat_prompt *out, const struct chat_messages *messages, size_t index);
 
 #endif

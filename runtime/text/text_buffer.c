@@ -60,11 +60,18 @@ fail:
     return SLUICE_ERR_MEMORY;
 }
 
-enum sluice_status text_buffer_take(struct text_buffer *buffer, char **text, size_t *bytes)
+enum sluice_status text_buffer_terminate(struct text_buffer *buffer)
 {
     if (text_buffer_reserve(buffer, 0) < 0)
         return SLUICE_ERR_MEMORY;
     buffer->data[buffer->bytes] = '\0';
+    return SLUICE_OK;
+}
+
+enum sluice_status text_buffer_take(struct text_buffer *buffer, char **text, size_t *bytes)
+{
+    if (text_buffer_terminate(buffer) < 0)
+        return SLUICE_ERR_MEMORY;
     *text = buffer->data;
     if (bytes)
         *bytes = buffer->bytes;

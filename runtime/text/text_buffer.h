@@ -24,6 +24,10 @@ enum sluice_status text_buffer_append_string(struct text_buffer *buffer, const c
 // Appends `bytes` arbitrary bytes as UTF-8, each maximal invalid sequence replaced by U+FFFD (see utf8.h).
 enum sluice_status text_buffer_append_repaired(struct text_buffer *buffer, const uint8_t *text, size_t bytes);
 
+// Puts a NUL behind the content, which is not part of it, so that `data` is a string until more is appended.
+// Errors: MEMORY.
+enum sluice_status text_buffer_terminate(struct text_buffer *buffer);
+
 // Hands the NUL-terminated content to the caller (mem_free) and leaves an empty buffer.
 enum sluice_status text_buffer_take(struct text_buffer *buffer, char **text, size_t *bytes);
 

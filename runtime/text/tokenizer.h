@@ -5,6 +5,10 @@
 // says so; (3) the file's regular expression splits them into words; (4) each word's bytes are merged by lowest rank.
 // The time is linear in the text but for a logarithm of the longest word. No token is added in front or behind.
 //
+// Step (1) is where a stranger's text could pass for the chat template's, so callers say where it may find tokens: see
+// control_spans.h. Steps (2) to (4) never give a token that the file marks as special; should its merges lead to one,
+// the word is spelt in single bytes. (Qwen's do not.)
+//
 // Threads: a tokenizer does not change after its creation; any number of threads may use it at once.
 #ifndef SLUICE_TEXT_TOKENIZER_H
 #define SLUICE_TEXT_TOKENIZER_H
@@ -14,6 +18,7 @@
 #include <stdint.h>
 
 #include "runtime/base/status.h"
+#include "runtime/text/control_spans.h"
 
 struct tokenizer;
 
@@ -30,10 +35,17 @@ void tokenizer_destroy(struct tokenizer *tokenizer);
 
 // Encodes `bytes` bytes of UTF-8. NUL bytes are ordinary; each maximal invalid sequence counts as one U+FFFD, as it
 // does when Python reads the text with errors="replace" before a Hugging Face tokenizer sees it.
-//   added_tokens   true: text such as "<|im_end|>" becomes that token (what Hugging Face does, and what a rendered chat
-//                  needs); false: it is ordinary text, for input from strangers
+//   spans          where text such as "<|im_end|>" may become that token: where it lies in one span as a whole.
+//   Elsewhere
+//                  it is ordinary text. A span's border alone changes nothing: without such text outside, the ids are
+//                  those of the text as a whole
 //   *ids, *count   the caller's, release with mem_free; *ids is never NULL after success, even for an empty text
 // Errors: ARGUMENT (1 GiB or longer), UNSUPPORTED (the file's regular expression gave up), MEMORY.
+enum sluice_status tokenizer_encode_spans(const struct tokenizer *tokenizer, const char *text, size_t bytes,
+                                          const struct control_spans *spans, int32_t **ids, size_t *count);
+
+// The same for a text that is all of one kind.
+//   added_tokens   true: one span in scope CONTROL_ALL, as Hugging Face does; false: none, for input from strangers
 enum sluice_status tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t bytes,
                                     bool added_tokens, int32_t **ids, size_t *count);
 

@@ -1,6 +1,7 @@
 // Text to ids. One struct encoding holds everything that changes, so that the tokenizer itself stays constant.
 #include <string.h>
 
+#include "runtime/base/check.h"
 #include "runtime/base/mem.h"
 #include "runtime/text/nfc.h"
 #include "runtime/text/tokenizer_private.h"
@@ -29,6 +30,7 @@ struct encoding {
     size_t cache_slots;
     struct merge_work work;
     struct splitter_run run;
+    struct text_buffer repaired; // a piece that was not valid UTF-8
 };
 
 static enum sluice_status reserve_ids(struct encoding *encoding, size_t more)
@@ -44,6 +46,21 @@ static enum sluice_status reserve_ids(struct encoding *encoding, size_t more)
     return SLUICE_OK;
 }
 
+// Whether merging gave a control token: only in files whose model has such tokens among its merges or words.
+static bool has_control(const struct vocab *vocab, const int32_t *ids, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (vocab->tokens[ids[i]].kind == VOCAB_SPECIAL)
+            return true;
+    return false;
+}
+
+static void spell_word(const struct vocab *vocab, const uint8_t *word, size_t bytes, int32_t *ids)
+{
+    for (size_t i = 0; i < bytes; i++)
+        ids[i] = vocab->byte_ids[word[i]];
+}
+
 static enum sluice_status merge_word(struct encoding *encoding, const uint8_t *word, size_t bytes)
 {
     const struct vocab *vocab = &encoding->tokenizer->vocab;
@@ -52,16 +69,19 @@ static enum sluice_status merge_word(struct encoding *encoding, const uint8_t *w
     int32_t *ids = encoding->ids + encoding->count;
     if (encoding->tokenizer->ignore_merges) {
         ids[0] = vocab_find(vocab, word, bytes);
-        if (ids[0] >= 0) {
+        if (ids[0] >= 0 && !has_control(vocab, ids, 1)) {
             encoding->count++;
             return SLUICE_OK;
         }
     }
-    for (size_t i = 0; i < bytes; i++)
-        ids[i] = vocab->byte_ids[word[i]];
+    spell_word(vocab, word, bytes, ids);
     size_t count = bytes;
     if (merges_apply(&encoding->tokenizer->merges, &encoding->work, ids, &count) < 0)
         return SLUICE_ERR_MEMORY;
+    if (has_control(vocab, ids, count)) {
+        spell_word(vocab, word, bytes, ids);
+        count = bytes;
+    }
     encoding->count += count;
     return SLUICE_OK;
 }
@@ -111,11 +131,18 @@ static enum sluice_status encode_word(struct encoding *encoding, size_t start, s
     return SLUICE_OK;
 }
 
-// Encodes a stretch of valid UTF-8 without added tokens.
+// Encodes a stretch of UTF-8 without added tokens. It is repaired here and not before it is cut out of the text: an
+// added token is valid in itself, so it begins and ends between invalid sequences.
 static enum sluice_status encode_piece(struct encoding *encoding, const uint8_t *piece, size_t bytes)
 {
     size_t base = encoding->text.bytes;
     enum sluice_status status;
+    if (utf8_valid_prefix(piece, bytes) < bytes) {
+        encoding->repaired.bytes = 0;
+        TRY(text_buffer_append_repaired(&encoding->repaired, piece, bytes));
+        piece = (const uint8_t *)encoding->repaired.data;
+        bytes = encoding->repaired.bytes;
+    }
     TRY(encoding->tokenizer->nfc ? nfc_append(&encoding->text, piece, bytes)
                                  : text_buffer_append(&encoding->text, (const char *)piece, bytes));
     splitter_run_start(&encoding->run, (const uint8_t *)encoding->text.data + base, encoding->text.bytes - base);
@@ -130,22 +157,49 @@ fail:
     return status;
 }
 
-static enum sluice_status encode_valid(struct encoding *encoding, const uint8_t *text, size_t bytes, bool added_tokens)
+// A walk over the added tokens of a text.
+struct control_walk {
+    const struct tokenizer *tokenizer;
+    const uint8_t *text;
+    const struct control_spans *spans;
+    size_t span;       // no token is left in those before
+    size_t start, end; // of the token that was found
+};
+
+// The first added token from `from` on that lies within one span and that its scope lets be a token; -1: none.
+static int32_t next_control(struct control_walk *walk, size_t from)
 {
+    for (; walk->span < walk->spans->count; walk->span++) {
+        const struct control_span *span = &walk->spans->list[walk->span];
+        size_t at = from > span->start ? from : span->start;
+        int32_t id;
+        while ((id = added_tokens_next(&walk->tokenizer->added, walk->text, span->end, at, &walk->start, &walk->end)) >=
+               0) {
+            if (span->scope == CONTROL_ALL || !tokenizer_is_special(walk->tokenizer, id))
+                return id;
+            at = walk->start + 1;
+        }
+    }
+    return -1;
+}
+
+// The pieces go from one control token to the next: the border of a span alone cuts nothing, so that a prompt without
+// text that looks like control tokens has the ids that it has as a whole.
+static enum sluice_status encode_text(struct encoding *encoding, const uint8_t *text, size_t bytes,
+                                      const struct control_spans *spans)
+{
+    struct control_walk walk = {.tokenizer = encoding->tokenizer, .text = text, .spans = spans};
     enum sluice_status status = SLUICE_OK;
-    size_t done = 0;
-    while (done < bytes) {
-        size_t start = bytes, end = bytes;
-        int32_t id = -1;
-        if (added_tokens)
-            id = added_tokens_next(&encoding->tokenizer->added, text, bytes, done, &start, &end);
-        if (start > done)
-            TRY(encode_piece(encoding, text + done, start - done));
+    for (size_t done = 0; done < bytes; done = walk.end) {
+        int32_t id = next_control(&walk, done);
+        if (id < 0)
+            walk.start = walk.end = bytes;
+        if (walk.start > done)
+            TRY(encode_piece(encoding, text + done, walk.start - done));
         if (id >= 0) {
             TRY(reserve_ids(encoding, 1));
             encoding->ids[encoding->count++] = id;
         }
-        done = end;
     }
 fail:
     return status;
@@ -170,36 +224,37 @@ fail:
 static void encoding_finish(struct encoding *encoding)
 {
     text_buffer_finish(&encoding->text);
+    text_buffer_finish(&encoding->repaired);
     mem_free(encoding->ids);
     mem_free(encoding->cache);
     merge_work_finish(&encoding->work);
     splitter_run_finish(&encoding->run);
 }
 
-enum sluice_status tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t bytes,
-                                    bool added_tokens, int32_t **ids, size_t *count)
+enum sluice_status tokenizer_encode_spans(const struct tokenizer *tokenizer, const char *text, size_t bytes,
+                                          const struct control_spans *spans, int32_t **ids, size_t *count)
 {
     *ids = NULL;
     *count = 0;
+    CHECK(spans->count == 0 || spans->list[spans->count - 1].end <= bytes);
     if (bytes >= TEXT_BYTES_MAX)
         return error_set(SLUICE_ERR_ARGUMENT, "a text of %zu bytes is too long: the limit is 1 GiB", bytes);
     struct encoding encoding;
-    struct text_buffer repaired = {0};
     enum sluice_status status;
     TRY(encoding_init(&encoding, tokenizer, bytes));
-    const uint8_t *valid = (const uint8_t *)text;
-    size_t valid_bytes = bytes;
-    if (utf8_valid_prefix(valid, bytes) < bytes) {
-        TRY(text_buffer_append_repaired(&repaired, valid, bytes));
-        valid = (const uint8_t *)repaired.data;
-        valid_bytes = repaired.bytes;
-    }
-    TRY(encode_valid(&encoding, valid, valid_bytes, added_tokens));
+    TRY(encode_text(&encoding, (const uint8_t *)text, bytes, spans));
     *ids = encoding.ids;
     *count = encoding.count;
     encoding.ids = NULL;
 fail:
-    text_buffer_finish(&repaired);
     encoding_finish(&encoding);
     return status;
+}
+
+enum sluice_status tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t bytes,
+                                    bool added_tokens, int32_t **ids, size_t *count)
+{
+    struct control_span whole = {0, bytes, CONTROL_ALL};
+    const struct control_spans spans = {.list = &whole, .count = added_tokens && bytes > 0 ? 1 : 0};
+    return tokenizer_encode_spans(tokenizer, text, bytes, &spans, ids, count);
 }

@@ -1,5 +1,8 @@
 // Fuzz target: a tokenizer.json and a text. What is in front of the first NUL byte is the file, what follows the text.
 // If the file is empty, a small sound tokenizer takes its place, and more can be promised about the result.
+//
+// In the text, the bytes 0x1C to 0x1F are the borders of parts by different hands: what follows 0x1C may hold any added
+// token, what follows 0x1D only tags, and the rest is text.
 #include <stdlib.h>
 #include <string.h>
 
@@ -72,6 +75,55 @@ static void check_text(const struct tokenizer *tokenizer, bool sound, bool added
     mem_free(decoded);
 }
 
+// How often the token `id` of `tokenizer` can begin and end in the spans.
+static size_t count_in_spans(const struct tokenizer *tokenizer, int32_t id, const char *text,
+                             const struct control_spans *spans)
+{
+    const uint8_t *token;
+    size_t bytes, count = 0;
+    CHECK(tokenizer_token_bytes(tokenizer, id, &token, &bytes));
+    for (size_t i = 0; i < spans->count; i++) {
+        const char *at = text + spans->list[i].start, *end = text + spans->list[i].end;
+        if (spans->list[i].scope == CONTROL_TAGS && tokenizer_is_special(tokenizer, id))
+            continue;
+        for (; (at = memmem(at, (size_t)(end - at), token, bytes)) != NULL; at += bytes)
+            count++;
+    }
+    return count;
+}
+
+static void find_spans(const char *text, size_t bytes, struct control_spans *spans)
+{
+    for (size_t at = 0, end; at < bytes; at = end) {
+        end = at + 1;
+        while (end < bytes && (text[end] < 0x1C || text[end] > 0x1F))
+            end++;
+        if (text[at] == 0x1C || text[at] == 0x1D)
+            CHECK(control_spans_add(spans, at, end, text[at] == 0x1C ? CONTROL_ALL : CONTROL_TAGS) == SLUICE_OK);
+    }
+}
+
+// Of the sound tokenizer's added tokens none overlaps another, so each occurrence in a span is one.
+static void check_spans(const struct tokenizer *tokenizer, bool sound, const char *text, size_t bytes)
+{
+    static const char *const added[] = {"<|im_start|>", "<|im_end|>", "<think>"};
+    struct control_spans spans = {0};
+    int32_t *ids;
+    size_t count;
+    find_spans(text, bytes, &spans);
+    enum sluice_status status = tokenizer_encode_spans(tokenizer, text, bytes, &spans, &ids, &count);
+    CHECK(status == SLUICE_OK || (!sound && status == SLUICE_ERR_UNSUPPORTED));
+    for (size_t i = 0; sound && i < 3; i++) {
+        int32_t id = tokenizer_find(tokenizer, added[i]);
+        size_t found = 0;
+        for (size_t j = 0; j < count; j++)
+            found += ids[j] == id;
+        CHECK(found == count_in_spans(tokenizer, id, text, &spans));
+    }
+    mem_free(ids);
+    control_spans_finish(&spans);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
 {
     const uint8_t *nul = memchr(bytes, 0, count);
@@ -87,6 +139,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
     if (text_bytes <= TEXT_BYTES_MAX) {
         check_text(tokenizer, !made, true, text, text_bytes);
         check_text(tokenizer, !made, false, text, text_bytes);
+        check_spans(tokenizer, !made, text, text_bytes);
     }
     tokenizer_destroy(made);
     return 0;

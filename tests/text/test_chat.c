@@ -23,14 +23,13 @@ static json_t *parse(const char *text)
 static void expect_render(enum chat_template kind, const char *messages, const char *tools, const char *wanted)
 {
     json_t *list = parse(messages), *tool_list = parse(tools);
-    char *text;
-    size_t bytes;
-    enum sluice_status status = chat_render(kind, list, tool_list, true, &text, &bytes);
+    struct chat_prompt prompt;
+    enum sluice_status status = chat_render(kind, list, tool_list, true, &prompt);
     if (status < 0)
         print_error("%s\n", error_message());
     assert_int_equal(status, SLUICE_OK);
-    assert_string_equal(text, wanted);
-    mem_free(text);
+    assert_string_equal(prompt.text.data, wanted);
+    chat_prompt_finish(&prompt);
     json_decref(list);
     json_decref(tool_list);
 }
@@ -38,10 +37,10 @@ static void expect_render(enum chat_template kind, const char *messages, const c
 static void expect_refused(enum chat_template kind, const char *messages, const char *tools, const char *complaint)
 {
     json_t *list = parse(messages), *tool_list = parse(tools);
-    char *text;
-    size_t bytes;
-    assert_int_equal(chat_render(kind, list, tool_list, true, &text, &bytes), SLUICE_ERR_ARGUMENT);
-    assert_null(text);
+    struct chat_prompt prompt;
+    assert_int_equal(chat_render(kind, list, tool_list, true, &prompt), SLUICE_ERR_ARGUMENT);
+    assert_null(prompt.text.data);
+    assert_null(prompt.controls.list);
     if (!strstr(error_message(), complaint))
         fail_msg("\"%s\" is not in \"%s\"", complaint, error_message());
     json_decref(list);
@@ -57,14 +56,13 @@ static void prompts_equal_those_of_the_jinja_templates(void **state)
     for (size_t i = 0; i < json_array_size(cases); i++) {
         const json_t *one = json_array_get(cases, i), *wanted = json_object_get(one, "text");
         enum chat_template kind = chat_template_from_name(json_string_value(json_object_get(one, "template")));
-        char *text;
-        size_t bytes;
+        struct chat_prompt prompt;
         assert_int_equal(chat_render(kind, json_object_get(one, "messages"), json_object_get(one, "tools"),
-                                     json_is_true(json_object_get(one, "add_generation_prompt")), &text, &bytes),
+                                     json_is_true(json_object_get(one, "add_generation_prompt")), &prompt),
                          SLUICE_OK);
-        assert_string_equal(text, json_string_value(wanted));
-        assert_int_equal(bytes, json_string_length(wanted));
-        mem_free(text);
+        assert_string_equal(prompt.text.data, json_string_value(wanted));
+        assert_int_equal(prompt.text.bytes, json_string_length(wanted));
+        chat_prompt_finish(&prompt);
     }
     json_decref(cases);
 }
@@ -125,16 +123,15 @@ static void schemas_are_written_as_python_writes_them(void **state)
     static const char tools[] = "[{\"name\":\"f\",\"description\":null,\"strict\":true,\"parameters\":{\"properties\":{"
                                 "\"a\":{\"type\":[\"string\","
                                 "\"null\"],\"maximum\":1e16,\"minimum\":0.00001,\"default\":100.0},\"b\":true}}}]";
-    char *text;
-    size_t bytes;
+    struct chat_prompt prompt;
     json_t *messages = parse("[{\"role\":\"user\",\"content\":\"q\"}]"), *list = parse(tools);
-    assert_int_equal(chat_render(CHAT_TEMPLATE_CODER, messages, list, true, &text, &bytes), SLUICE_OK);
-    assert_non_null(strstr(text,
+    assert_int_equal(chat_render(CHAT_TEMPLATE_CODER, messages, list, true, &prompt), SLUICE_OK);
+    assert_non_null(strstr(prompt.text.data,
                            "<function>\n<name>f</name>\n<description>None</description>\n<parameters>\n<parameter>\n"
                            "<name>a</name>\n<type>['string', 'null']</type>\n<maximum>1e+16</maximum>\n"
                            "<minimum>1e-05</minimum>\n<default>100.0</default>\n</parameter>\n<parameter>\n"
                            "<name>b</name>\n</parameter>\n</parameters>\n<strict>true</strict>\n</function>"));
-    mem_free(text);
+    chat_prompt_finish(&prompt);
     json_decref(messages);
     json_decref(list);
 }

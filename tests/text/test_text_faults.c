@@ -63,10 +63,10 @@ static enum sluice_status encode_and_decode(struct scenario *s)
 
 static enum sluice_status render(struct scenario *s, enum chat_template kind)
 {
-    char *text;
-    size_t bytes;
-    enum sluice_status status = chat_render(kind, s->messages, s->tools, true, &text, &bytes);
-    mem_free(text);
+    struct chat_prompt prompt;
+    enum sluice_status status = chat_render(kind, s->messages, s->tools, true, &prompt);
+    assert_true(status == SLUICE_OK || !prompt.text.data);
+    chat_prompt_finish(&prompt);
     return status;
 }
 

@@ -141,6 +141,30 @@ static void conversations_are_rendered(void **state)
     assert_int_equal(run(DEMO, "--template", "chatml", input), 2);
 }
 
+// A script that asks how a conversation reaches the model would be told another answer than `run` and `summarize` give;
+// one that compares with Hugging Face needs theirs.
+static void control_tokens_in_messages_are_text_unless_asked(void **state)
+{
+    (void)state;
+    static const char input[] =
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"<|im_end|>\"}], \"add_generation_prompt\": false}\n"
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"<|im_end|>\"}], \"add_generation_prompt\": false, "
+        "\"added_tokens\": true}\n{\"text\": \"<|im_end|>\", \"added_tokens\": false}\n{\"text\": \"<|im_end|>\"}\n";
+    static const size_t wanted[] = {1, 2, 0, 1};
+    assert_int_equal(run(DEMO, NULL, NULL, input), 0);
+    const char *line = read_back("out");
+    for (size_t i = 0; i < 4; i++) {
+        json_t *answer = json_loads(line, JSON_DISABLE_EOF_CHECK, NULL), *ids = json_object_get(answer, "ids");
+        size_t ends = 0;
+        for (size_t j = 0; j < json_array_size(ids); j++)
+            ends += json_integer_value(json_array_get(ids, j)) == 2047;
+        assert_int_equal(ends, wanted[i]);
+        assert_true(json_array_size(ids) > 0);
+        json_decref(answer);
+        line = strchr(line, '\n') + 1;
+    }
+}
+
 // A bad line must be named, after the answers to those before it.
 static void a_bad_line_is_named(void **state)
 {
@@ -233,9 +257,13 @@ static void generation_defaults_are_read(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(lines_are_answered),         cmocka_unit_test(text_is_utf8),
-        cmocka_unit_test(conversations_are_rendered), cmocka_unit_test(a_bad_line_is_named),
-        cmocka_unit_test(models_that_cannot_be_read), cmocka_unit_test(generation_defaults_are_read),
+        cmocka_unit_test(lines_are_answered),
+        cmocka_unit_test(text_is_utf8),
+        cmocka_unit_test(conversations_are_rendered),
+        cmocka_unit_test(a_bad_line_is_named),
+        cmocka_unit_test(control_tokens_in_messages_are_text_unless_asked),
+        cmocka_unit_test(models_that_cannot_be_read),
+        cmocka_unit_test(generation_defaults_are_read),
     };
     return cmocka_run_group_tests(tests, create_directory, remove_directory);
 }
