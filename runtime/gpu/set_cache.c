@@ -189,8 +189,8 @@ static void fill(struct gpu_device *device, struct cached_set *set, const struct
     device->usage.sets_filled++;
 }
 
-// Sets with an array are few, or never the same again (runtime/model/moe.c): filling one anew is much cheaper than a
-// new one.
+// Sets with an array are few, or never the same again (runtime/model/moe_group.c): filling one anew is much cheaper
+// than a new one.
 static bool is_full(const struct set_cache *cache, unsigned buffers)
 {
     return cache->count >= SET_CACHE_SETS_MAX ||

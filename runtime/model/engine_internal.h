@@ -66,13 +66,13 @@ struct sluice_engine {
     struct sluice_session sessions[SLUICE_SESSIONS_MAX];
 
     uint32_t *expert_lists;              // [experts + 1]: the experts of the sweep under way, owned
-    struct routing *routings;            // [block_count]: moe.c's lists, owned
+    struct expert_rows *expert_rows;     // [block_count]: of the layer under way, owned
     struct routing_model *routing_model; // NULL: the router's choice stands; owned
     struct prompt_tail *keep;            // of the sweep under way, owned
     struct pass_block *pass_blocks;      // [block_count]: of the pass under way, owned
     struct gpu_memo *memos;              // [layers][MEMO_PART_COUNT], owned
-    uint32_t *expert_shapes;             // [layers] the first layer whose experts have the same shape; moe.c's, owned
-    struct gpu_memo *expert_memos;       // by shape, moe.c's, owned
+    uint32_t *expert_shapes;             // [layers] the first layer whose experts have the same shape, owned
+    struct gpu_memo *expert_memos;       // by shape, moe_group.c's, owned
 
     struct {
         char *name, *text;

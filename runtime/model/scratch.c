@@ -184,8 +184,8 @@ fail:
 }
 
 // Lists of one layer's sweep: per (token, expert) row its token and at worst a tile of its own; per block and expert
-// what alignment costs. Where a binding cannot hold that, experts come in smaller groups (moe.c waits when the room is
-// used up).
+// what alignment costs. Where a binding cannot hold that, experts come in smaller groups (moe_group.c waits when the
+// room is used up).
 static enum sluice_status want_lists(struct planner *planner, const struct model_config *c,
                                      const struct scratch_limits *limits)
 {

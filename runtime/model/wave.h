@@ -1,5 +1,5 @@
 // When the experts of a layer are computed: in waves, while others arrive. Decides, executes nothing (pager_sweep.c
-// does), and never changes a result: the order of sums does not depend on waves (moe.c).
+// does), and never changes a result: the order of sums does not depend on waves (moe_group.h).
 //
 // A prompt keeps the device busy. Each wave costs a pass over the residual stream (op_moe_combine) and the ends of its
 // kernels, in which processors wait for each other; so waves are as large as can be while there is other work:
