@@ -9,7 +9,7 @@
 #include "runtime/base/check.h"
 #include "runtime/base/integer.h"
 #include "runtime/base/mem.h"
-#include "runtime/gpu/command.h"
+#include "runtime/model/stager.h"
 
 enum { NAME_BYTES = 160, STAGING_BYTES = 16 << 20 };
 
@@ -240,45 +240,6 @@ fail:
 
 // --- upload ---------------------------------------------------------------------------------------------------------
 
-// Copies host bytes through one staging buffer to the device; a full buffer is flushed and waited for.
-struct stager {
-    struct gpu_device *device;
-    struct gpu_buffer *buffer;
-    struct gpu_command *command; // copies recorded since the last flush
-    uint64_t used, bytes;        // of the buffer
-};
-
-static enum sluice_status stager_flush(struct stager *stager)
-{
-    if (!stager->command)
-        return SLUICE_OK;
-    uint64_t tick;
-    enum sluice_status status = gpu_command_submit(stager->command, &tick);
-    stager->command = NULL;
-    stager->used = 0;
-    return status < 0 ? status : gpu_wait(stager->device, tick);
-}
-
-static enum sluice_status stager_put(struct stager *stager, const uint8_t *data, struct gpu_range to)
-{
-    enum sluice_status status;
-    while (to.bytes > 0) {
-        if (stager->used == stager->bytes)
-            TRY(stager_flush(stager));
-        if (!stager->command)
-            TRY(gpu_command_begin(stager->device, &stager->command));
-        uint64_t bytes = to.bytes < stager->bytes - stager->used ? to.bytes : stager->bytes - stager->used;
-        memcpy((uint8_t *)gpu_buffer_map(stager->buffer) + stager->used, data, bytes);
-        gpu_copy(stager->command, gpu_range_make(stager->buffer, stager->used, bytes), gpu_range_part(to, 0, bytes));
-        stager->used += bytes; // everything is a multiple of 4
-        data += bytes;
-        to = gpu_range_part(to, bytes, to.bytes - bytes);
-    }
-    return SLUICE_OK;
-fail:
-    return status;
-}
-
 // Where the stream of one tensor goes: its pieces, in order of offset.
 struct destination {
     struct stager *stager;
@@ -329,23 +290,21 @@ static enum sluice_status upload_all(struct loader *loader, const struct model_c
     enum sluice_status status;
     struct weights *w = loader->weights;
     uint64_t largest = slab_range_bytes_max(&w->slab) / 4 * 4;
-    struct stager stager = {.device = loader->device, .bytes = largest < STAGING_BYTES ? largest : STAGING_BYTES};
+    struct stager stager = {.device = NULL};
     void *buffer = mem_alloc(STAGING_BYTES, 1);
     if (!buffer)
         return SLUICE_ERR_MEMORY;
     float frequencies[MODEL_HEAD_DIM_MAX / 2];
     model_config_rope(config, frequencies, &w->rotary_scale);
     TRY(slab_allocate(&w->slab));
-    TRY(gpu_buffer_create(loader->device, GPU_MEMORY_UPLOAD, stager.bytes, "trunk staging", &stager.buffer));
+    TRY(stager_create(loader->device, u64_min(largest, STAGING_BYTES), "trunk staging", &stager));
     w->frequencies = slab_range(&w->slab, frequency_place);
-    TRY(stager_put(&stager, (const uint8_t *)frequencies, w->frequencies));
+    TRY(stager_put(&stager, frequencies, w->frequencies));
     TRY(upload_pieces(loader, &stager, buffer));
     if (w->head_is_embed)
         w->head = w->embed;
 fail:
-    if (stager.command)
-        gpu_command_cancel(stager.command);
-    gpu_buffer_destroy(stager.buffer);
+    stager_finish(&stager);
     mem_free(buffer);
     return status;
 }
