@@ -4,135 +4,9 @@
 #include <math.h>
 #include <string.h>
 
-// --- reading fields -------------------------------------------------------------------------------------------------
-
-static enum sluice_status refuse_missing(const char *field)
-{
-    return error_set(SLUICE_ERR_FORMAT, "config.json: field \"%s\" is missing", field);
-}
-
-static enum sluice_status refuse_type(const char *field, const char *wanted)
-{
-    return error_set(SLUICE_ERR_FORMAT, "config.json: field \"%s\" must be %s", field, wanted);
-}
-
-// The value of `field`, or NULL if it is absent or null: the two mean the same in published files.
-static const json_t *field_get(const json_t *object, const char *field)
-{
-    const json_t *value = json_object_get(object, field);
-    return json_is_null(value) ? NULL : value;
-}
-
-static enum sluice_status value_to_u32(const json_t *value, const char *field, uint32_t min, uint32_t max,
-                                       uint32_t *out)
-{
-    if (!json_is_integer(value))
-        return refuse_type(field, "an integer");
-    json_int_t number = json_integer_value(value);
-    if (number < (json_int_t)min || number > (json_int_t)max)
-        return error_set(SLUICE_ERR_FORMAT, "config.json: \"%s\" is %lld; supported are %u to %u", field,
-                         (long long)number, min, max);
-    *out = (uint32_t)number;
-    return SLUICE_OK;
-}
-
-// An integer in min..max; an absent field is an error.
-static enum sluice_status read_u32(const json_t *object, const char *field, uint32_t min, uint32_t max, uint32_t *out)
-{
-    const json_t *value = field_get(object, field);
-    return value ? value_to_u32(value, field, min, max, out) : refuse_missing(field);
-}
-
-static enum sluice_status read_u32_default(const json_t *object, const char *field, uint32_t min, uint32_t max,
-                                           uint32_t fallback, uint32_t *out)
-{
-    const json_t *value = field_get(object, field);
-    *out = fallback;
-    return value ? value_to_u32(value, field, min, max, out) : SLUICE_OK;
-}
-
-// As read_u32 for a size that must be a multiple of 8.
-static enum sluice_status read_size(const json_t *object, const char *field, uint32_t max, uint32_t *out)
-{
-    enum sluice_status status = read_u32(object, field, 1, max, out);
-    if (status == SLUICE_OK && *out % 8 != 0)
-        return error_set(SLUICE_ERR_UNSUPPORTED, "config.json: \"%s\" is %u; only multiples of 8 are supported", field,
-                         *out);
-    return status;
-}
-
-static enum sluice_status read_bool(const json_t *object, const char *field, bool fallback, bool *out)
-{
-    const json_t *value = field_get(object, field);
-    *out = fallback;
-    if (!value)
-        return SLUICE_OK;
-    if (!json_is_boolean(value))
-        return refuse_type(field, "true or false");
-    *out = json_is_true(value);
-    return SLUICE_OK;
-}
-
-// A finite number in min..max; absent: `fallback`, or an error if that is NaN.
-static enum sluice_status read_number(const json_t *object, const char *field, double min, double max, double fallback,
-                                      double *out)
-{
-    const json_t *value = field_get(object, field);
-    *out = fallback;
-    if (!value)
-        return isnan(fallback) ? refuse_missing(field) : SLUICE_OK;
-    if (!json_is_number(value))
-        return refuse_type(field, "a number");
-    *out = json_number_value(value);
-    if (!(*out >= min && *out <= max))
-        return error_set(SLUICE_ERR_FORMAT, "config.json: \"%s\" is %g; supported are %g to %g", field, *out, min, max);
-    return SLUICE_OK;
-}
-
-// The string of `field`; absent: `fallback`.
-static enum sluice_status read_string(const json_t *object, const char *field, const char *fallback, const char **out)
-{
-    const json_t *value = field_get(object, field);
-    *out = fallback;
-    if (!value)
-        return SLUICE_OK;
-    if (!json_is_string(value))
-        return refuse_type(field, "a string");
-    *out = json_string_value(value);
-    return SLUICE_OK;
-}
-
-static enum sluice_status read_object(const json_t *object, const char *field, const json_t **out)
-{
-    *out = field_get(object, field);
-    return *out && !json_is_object(*out) ? refuse_type(field, "an object") : SLUICE_OK;
-}
+#include "runtime/model/config_fields.h"
 
 // --- what is not supported ------------------------------------------------------------------------------------------
-
-static enum sluice_status require_string(const json_t *root, const char *field, const char *fallback,
-                                         const char *wanted)
-{
-    const char *text;
-    enum sluice_status status = read_string(root, field, fallback, &text);
-    if (status != SLUICE_OK)
-        return status;
-    if (!text)
-        return refuse_missing(field);
-    if (strcmp(text, wanted) != 0)
-        return error_set(SLUICE_ERR_UNSUPPORTED, "config.json: \"%s\" is \"%.60s\"; only \"%s\" is supported", field,
-                         text, wanted);
-    return SLUICE_OK;
-}
-
-static enum sluice_status require_false(const json_t *root, const char *field)
-{
-    bool set;
-    enum sluice_status status = read_bool(root, field, false, &set);
-    if (status == SLUICE_OK && set)
-        return error_set(SLUICE_ERR_UNSUPPORTED, "config.json: \"%s\" is true, which is not supported", field);
-    return status;
-}
 
 // The tensors' own types count; this one only has to be sane.
 static enum sluice_status check_dtype(const json_t *root)
@@ -140,7 +14,7 @@ static enum sluice_status check_dtype(const json_t *root)
     static const char *const known[] = {"bfloat16", "float16", "float32"};
     const char *field = field_get(root, "dtype") ? "dtype" : "torch_dtype";
     const char *text;
-    enum sluice_status status = read_string(root, field, "bfloat16", &text);
+    enum sluice_status status = field_read_string(root, field, "bfloat16", &text);
     for (size_t i = 0; status == SLUICE_OK && i < sizeof known / sizeof *known; i++)
         if (strcmp(text, known[i]) == 0)
             return SLUICE_OK;
@@ -153,10 +27,10 @@ static enum sluice_status check_dtype(const json_t *root)
 static enum sluice_status check_supported(const json_t *root)
 {
     enum sluice_status status;
-    TRY(require_string(root, "model_type", NULL, "qwen3_next"));
-    TRY(require_string(root, "hidden_act", "silu", "silu"));
-    TRY(require_false(root, "attention_bias"));
-    TRY(require_false(root, "use_sliding_window"));
+    TRY(field_require_string(root, "model_type", NULL, "qwen3_next"));
+    TRY(field_require_string(root, "hidden_act", "silu", "silu"));
+    TRY(field_require_false(root, "attention_bias"));
+    TRY(field_require_false(root, "use_sliding_window"));
     TRY(check_dtype(root));
 fail:
     return status;
@@ -166,11 +40,11 @@ static enum sluice_status read_fp8_block(const json_t *quantization, struct mode
 {
     const json_t *block = field_get(quantization, "weight_block_size");
     if (!json_is_array(block) || json_array_size(block) != 2)
-        return refuse_type("quantization_config.weight_block_size", "an array of two integers");
+        return field_refuse_type("quantization_config.weight_block_size", "an array of two integers");
     enum sluice_status status;
-    TRY(value_to_u32(json_array_get(block, 0), "quantization_config.weight_block_size[0]", MODEL_FP8_BLOCK_MIN,
+    TRY(field_to_u32(json_array_get(block, 0), "quantization_config.weight_block_size[0]", MODEL_FP8_BLOCK_MIN,
                      MODEL_HIDDEN_MAX, &config->fp8_block_rows));
-    TRY(value_to_u32(json_array_get(block, 1), "quantization_config.weight_block_size[1]", MODEL_FP8_BLOCK_MIN,
+    TRY(field_to_u32(json_array_get(block, 1), "quantization_config.weight_block_size[1]", MODEL_FP8_BLOCK_MIN,
                      MODEL_HIDDEN_MAX, &config->fp8_block_cols));
 fail:
     return status;
@@ -181,10 +55,10 @@ static enum sluice_status parse_quantization(const json_t *root, struct model_co
     const json_t *quantization;
     const char *method;
     enum sluice_status status;
-    TRY(read_object(root, "quantization_config", &quantization));
+    TRY(field_read_object(root, "quantization_config", &quantization));
     if (!quantization)
         return SLUICE_OK;
-    TRY(read_string(quantization, "quant_method", "", &method));
+    TRY(field_read_string(quantization, "quant_method", "", &method));
     if (strcmp(method, "fp8") != 0)
         return error_set(SLUICE_ERR_UNSUPPORTED,
                          "config.json: \"quantization_config.quant_method\" is \"%.60s\"; only \"fp8\" and "
@@ -201,15 +75,15 @@ static enum sluice_status parse_yarn(const json_t *object, double positions_max,
 {
     enum sluice_status status;
     rope->yarn = true;
-    TRY(read_number(object, "factor", 1, 1024, NAN, &rope->factor));
-    TRY(read_number(object, "original_max_position_embeddings", 1, MODEL_POSITIONS_MAX, positions_max,
-                    &rope->original_positions));
-    TRY(read_number(object, "beta_fast", 1e-3, 1e6, 32, &rope->beta_fast));
-    TRY(read_number(object, "beta_slow", 1e-3, 1e6, 1, &rope->beta_slow));
-    TRY(read_number(object, "attention_factor", 1e-3, 1e3, 0, &rope->attention_factor));
-    TRY(read_number(object, "mscale", 0, 1e3, 0, &rope->mscale));
-    TRY(read_number(object, "mscale_all_dim", 0, 1e3, 0, &rope->mscale_all_dim));
-    TRY(read_bool(object, "truncate", true, &rope->truncate));
+    TRY(field_read_number(object, "factor", 1, 1024, NAN, &rope->factor));
+    TRY(field_read_number(object, "original_max_position_embeddings", 1, MODEL_POSITIONS_MAX, positions_max,
+                          &rope->original_positions));
+    TRY(field_read_number(object, "beta_fast", 1e-3, 1e6, 32, &rope->beta_fast));
+    TRY(field_read_number(object, "beta_slow", 1e-3, 1e6, 1, &rope->beta_slow));
+    TRY(field_read_number(object, "attention_factor", 1e-3, 1e3, 0, &rope->attention_factor));
+    TRY(field_read_number(object, "mscale", 0, 1e3, 0, &rope->mscale));
+    TRY(field_read_number(object, "mscale_all_dim", 0, 1e3, 0, &rope->mscale_all_dim));
+    TRY(field_read_bool(object, "truncate", true, &rope->truncate));
 fail:
     return status;
 }
@@ -218,7 +92,7 @@ static enum sluice_status parse_rope_type(const json_t *object, double positions
 {
     const char *field = field_get(object, "rope_type") ? "rope_type" : "type";
     const char *type;
-    enum sluice_status status = read_string(object, field, "default", &type);
+    enum sluice_status status = field_read_string(object, field, "default", &type);
     if (status != SLUICE_OK || strcmp(type, "default") == 0)
         return status;
     if (strcmp(type, "yarn") == 0)
@@ -230,7 +104,7 @@ static enum sluice_status parse_rope_type(const json_t *object, double positions
 static enum sluice_status parse_rotary_dim(const json_t *object, struct model_config *config)
 {
     double factor;
-    enum sluice_status status = read_number(object, "partial_rotary_factor", 0, 1, 0.25, &factor);
+    enum sluice_status status = field_read_number(object, "partial_rotary_factor", 0, 1, 0.25, &factor);
     if (status != SLUICE_OK)
         return status;
     double dim = factor * config->head_dim;
@@ -248,11 +122,11 @@ static enum sluice_status parse_rope(const json_t *root, struct model_config *co
 {
     const json_t *parameters, *scaling;
     enum sluice_status status;
-    TRY(read_object(root, "rope_parameters", &parameters));
-    TRY(read_object(root, "rope_scaling", &scaling));
+    TRY(field_read_object(root, "rope_parameters", &parameters));
+    TRY(field_read_object(root, "rope_scaling", &scaling));
     const json_t *theta = parameters && field_get(parameters, "rope_theta") ? parameters : root;
     const json_t *partial = parameters && field_get(parameters, "partial_rotary_factor") ? parameters : root;
-    TRY(read_number(theta, "rope_theta", 1.001, 1e15, NAN, &config->rope.theta));
+    TRY(field_read_number(theta, "rope_theta", 1.001, 1e15, NAN, &config->rope.theta));
     TRY(parse_rotary_dim(partial, config));
     if (parameters || scaling)
         TRY(parse_rope_type(parameters ? parameters : scaling, config->positions_max, &config->rope));
@@ -273,16 +147,16 @@ static enum sluice_status require_multiple(const char *field, uint32_t value, co
 static enum sluice_status parse_attention(const json_t *root, struct model_config *config)
 {
     enum sluice_status status;
-    TRY(read_u32(root, "num_attention_heads", 1, MODEL_HEADS_MAX, &config->heads));
-    TRY(read_u32(root, "num_key_value_heads", 1, MODEL_HEADS_MAX, &config->kv_heads));
+    TRY(field_read_u32(root, "num_attention_heads", 1, MODEL_HEADS_MAX, &config->heads));
+    TRY(field_read_u32(root, "num_key_value_heads", 1, MODEL_HEADS_MAX, &config->kv_heads));
     TRY(require_multiple("num_attention_heads", config->heads, "num_key_value_heads", config->kv_heads));
     if (config->heads / config->kv_heads > MODEL_HEADS_PER_KV_MAX)
         TRY(error_set(
             SLUICE_ERR_FORMAT,
             "config.json: \"num_attention_heads\" is %u times \"num_key_value_heads\"; supported are up to %d",
             config->heads / config->kv_heads, MODEL_HEADS_PER_KV_MAX));
-    TRY(read_size(root, "head_dim", MODEL_HEAD_DIM_MAX, &config->head_dim));
-    TRY(read_u32(root, "max_position_embeddings", 1, MODEL_POSITIONS_MAX, &config->positions_max));
+    TRY(field_read_size(root, "head_dim", MODEL_HEAD_DIM_MAX, &config->head_dim));
+    TRY(field_read_u32(root, "max_position_embeddings", 1, MODEL_POSITIONS_MAX, &config->positions_max));
     TRY(parse_rope(root, config));
 fail:
     return status;
@@ -291,13 +165,13 @@ fail:
 static enum sluice_status parse_deltanet(const json_t *root, struct model_config *config)
 {
     enum sluice_status status;
-    TRY(read_u32(root, "linear_num_key_heads", 1, MODEL_HEADS_MAX, &config->linear_key_heads));
-    TRY(read_u32(root, "linear_num_value_heads", 1, MODEL_HEADS_MAX, &config->linear_value_heads));
+    TRY(field_read_u32(root, "linear_num_key_heads", 1, MODEL_HEADS_MAX, &config->linear_key_heads));
+    TRY(field_read_u32(root, "linear_num_value_heads", 1, MODEL_HEADS_MAX, &config->linear_value_heads));
     TRY(require_multiple("linear_num_value_heads", config->linear_value_heads, "linear_num_key_heads",
                          config->linear_key_heads));
-    TRY(read_size(root, "linear_key_head_dim", MODEL_HEAD_DIM_MAX, &config->linear_key_dim));
-    TRY(read_size(root, "linear_value_head_dim", MODEL_HEAD_DIM_MAX, &config->linear_value_dim));
-    TRY(read_u32(root, "linear_conv_kernel_dim", 2, MODEL_CONV_TAPS_MAX, &config->conv_taps));
+    TRY(field_read_size(root, "linear_key_head_dim", MODEL_HEAD_DIM_MAX, &config->linear_key_dim));
+    TRY(field_read_size(root, "linear_value_head_dim", MODEL_HEAD_DIM_MAX, &config->linear_value_dim));
+    TRY(field_read_u32(root, "linear_conv_kernel_dim", 2, MODEL_CONV_TAPS_MAX, &config->conv_taps));
 fail:
     return status;
 }
@@ -319,8 +193,8 @@ static enum sluice_status parse_layer_types(const json_t *root, struct model_con
     uint32_t interval;
     enum sluice_status status;
     if (types && (!json_is_array(types) || json_array_size(types) != config->layer_count))
-        return refuse_type("layer_types", "an array with one string per layer (\"num_hidden_layers\")");
-    TRY(read_u32_default(root, "full_attention_interval", 1, MODEL_LAYERS_MAX, 4, &interval));
+        return field_refuse_type("layer_types", "an array with one string per layer (\"num_hidden_layers\")");
+    TRY(field_read_u32_default(root, "full_attention_interval", 1, MODEL_LAYERS_MAX, 4, &interval));
     for (uint32_t i = 0; i < config->layer_count; i++) {
         config->layers[i].full_attention = (i + 1) % interval == 0;
         if (types)
@@ -337,13 +211,13 @@ static enum sluice_status parse_layer_moe(const json_t *root, struct model_confi
     uint32_t step, index = 0;
     enum sluice_status status;
     if (dense && !json_is_array(dense))
-        return refuse_type("mlp_only_layers", "an array of layer numbers");
-    TRY(read_u32_default(root, "decoder_sparse_step", 1, MODEL_LAYERS_MAX, 1, &step));
-    TRY(read_u32(root, "num_experts", 0, MODEL_EXPERTS_MAX, &config->experts));
+        return field_refuse_type("mlp_only_layers", "an array of layer numbers");
+    TRY(field_read_u32_default(root, "decoder_sparse_step", 1, MODEL_LAYERS_MAX, 1, &step));
+    TRY(field_read_u32(root, "num_experts", 0, MODEL_EXPERTS_MAX, &config->experts));
     for (uint32_t i = 0; i < config->layer_count; i++)
         config->layers[i].moe = config->experts > 0 && (i + 1) % step == 0;
     for (size_t i = 0; i < json_array_size(dense); i++) {
-        TRY(value_to_u32(json_array_get(dense, i), "mlp_only_layers", 0, config->layer_count - 1, &index));
+        TRY(field_to_u32(json_array_get(dense, i), "mlp_only_layers", 0, config->layer_count - 1, &index));
         config->layers[index].moe = false;
     }
 fail:
@@ -365,18 +239,18 @@ static enum sluice_status parse_feed_forward(const json_t *root, struct model_co
 {
     enum sluice_status status;
     if (config->moe_count < config->layer_count)
-        TRY(read_size(root, "intermediate_size", MODEL_HIDDEN_MAX, &config->dense_intermediate));
+        TRY(field_read_size(root, "intermediate_size", MODEL_HIDDEN_MAX, &config->dense_intermediate));
     if (config->moe_count == 0) {
         config->experts = 0;
         return SLUICE_OK;
     }
-    TRY(read_u32(root, "num_experts_per_tok", 1, MODEL_TOP_K_MAX, &config->top_k));
+    TRY(field_read_u32(root, "num_experts_per_tok", 1, MODEL_TOP_K_MAX, &config->top_k));
     if (config->top_k > config->experts)
         return error_set(SLUICE_ERR_FORMAT, "config.json: \"num_experts_per_tok\" is %u, but \"num_experts\" only %u",
                          config->top_k, config->experts);
-    TRY(read_size(root, "moe_intermediate_size", MODEL_HIDDEN_MAX, &config->expert_intermediate));
-    TRY(read_size(root, "shared_expert_intermediate_size", MODEL_HIDDEN_MAX, &config->shared_intermediate));
-    TRY(read_bool(root, "norm_topk_prob", true, &config->norm_topk_prob));
+    TRY(field_read_size(root, "moe_intermediate_size", MODEL_HIDDEN_MAX, &config->expert_intermediate));
+    TRY(field_read_size(root, "shared_expert_intermediate_size", MODEL_HIDDEN_MAX, &config->shared_intermediate));
+    TRY(field_read_bool(root, "norm_topk_prob", true, &config->norm_topk_prob));
 fail:
     return status;
 }
@@ -384,7 +258,7 @@ fail:
 static enum sluice_status parse_token_id(const json_t *value, const char *field, uint32_t vocab_size, int64_t *out)
 {
     uint32_t id = 0;
-    enum sluice_status status = value_to_u32(value, field, 0, vocab_size - 1, &id);
+    enum sluice_status status = field_to_u32(value, field, 0, vocab_size - 1, &id);
     if (status == SLUICE_OK)
         *out = id;
     return status;
@@ -416,10 +290,10 @@ static enum sluice_status parse_root(const json_t *root, struct model_config *co
     enum sluice_status status;
     TRY(check_supported(root));
     TRY(parse_quantization(root, config));
-    TRY(read_u32(root, "vocab_size", 1, MODEL_VOCAB_MAX, &config->vocab_size));
-    TRY(read_size(root, "hidden_size", MODEL_HIDDEN_MAX, &config->hidden_size));
-    TRY(read_u32(root, "num_hidden_layers", 1, MODEL_LAYERS_MAX, &config->layer_count));
-    TRY(read_number(root, "rms_norm_eps", 1e-12, 0.1, NAN, &eps));
+    TRY(field_read_u32(root, "vocab_size", 1, MODEL_VOCAB_MAX, &config->vocab_size));
+    TRY(field_read_size(root, "hidden_size", MODEL_HIDDEN_MAX, &config->hidden_size));
+    TRY(field_read_u32(root, "num_hidden_layers", 1, MODEL_LAYERS_MAX, &config->layer_count));
+    TRY(field_read_number(root, "rms_norm_eps", 1e-12, 0.1, NAN, &eps));
     config->norm_eps = (float)eps;
     TRY(parse_attention(root, config));
     TRY(parse_deltanet(root, config));
@@ -427,7 +301,7 @@ static enum sluice_status parse_root(const json_t *root, struct model_config *co
     TRY(parse_layer_moe(root, config));
     number_layers(config);
     TRY(parse_feed_forward(root, config));
-    TRY(read_bool(root, "tie_word_embeddings", false, &config->tie_word_embeddings));
+    TRY(field_read_bool(root, "tie_word_embeddings", false, &config->tie_word_embeddings));
     TRY(parse_tokens(root, config));
 fail:
     return status;
