@@ -1,6 +1,7 @@
 // The forward pass, layer by layer over all tokens of the pass.
 //
-//   per sub-batch:  h += mixer(norm(h));  x = norm(h);  route(x);  h += shared expert(x)  or  h += dense(x)
+//   per sub-batch:  h += mixer(norm(h))                                                  mixer.h
+//                   x = norm(h);  route(x);  h += shared expert(x)  or  h += dense(x)
 //   per layer:      h += routed experts(x)                                               moe.c
 //
 // A layer's sub-batches are recorded and submitted one after the other, so that the device is never without work while

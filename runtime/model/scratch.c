@@ -33,8 +33,7 @@ static enum sluice_status want(struct planner *planner, struct slab *slab, struc
 {
     if (rows * row_bytes == 0)
         return SLUICE_OK;
-    uint64_t bytes =
-        rows * row_bytes + DECODE_ROWS_MAX * ROW_PITCH_FLOATS * 4ull; // forward.c pads the rows of a decode
+    uint64_t bytes = rows * row_bytes + DECODE_ROWS_MAX * ROW_PITCH_FLOATS * 4ull; // mixer.c pads the rows of a decode
     if (planner->count == planner->capacity) {
         uint32_t capacity = planner->capacity ? 2 * planner->capacity : REQUESTS_MAX;
         struct request *grown = mem_realloc(planner->requests, capacity, sizeof *grown);
