@@ -116,18 +116,30 @@ static void start_own(struct loader *l)
     clock_sample_end(&l->own, 0);
 }
 
+// Waits inside a piece of l->own, and measures that if the piece is measured.
+static enum sluice_status await_arrivals(struct loader *l, uint32_t awaited)
+{
+    uint32_t weight = l->own.weight;
+    uint64_t begin_cpu_ns = weight ? clock_thread_cpu_ns() : 0;
+    enum sluice_status status = loader_take_arrivals(l, awaited);
+    uint64_t cpu_ns = weight ? clock_thread_cpu_ns() - begin_cpu_ns : 0;
+    l->own_wait_measured_ns += cpu_ns;
+    l->own_wait_cpu_ns += weight * cpu_ns;
+    return status;
+}
+
 // Takes what has arrived, and waits until there are `min`, of what is outstanding.
 static void read_until(struct loader *l, uint32_t min)
 {
     if (l->finished.count == l->outstanding)
         return;
     uint64_t checksums_before_ns = l->checksum_cpu_ns; // those are known exactly
-    clock_sample_begin(&l->own, MEASURED_IN, l->checksum_cpu_ns);
+    clock_sample_begin(&l->own, MEASURED_IN, l->checksum_cpu_ns + l->own_wait_measured_ns);
     do {
         uint32_t awaited = l->finished.count < min ? loader_count_awaited(l, min) : 0;
-        loader_hand_out(l, loader_take_arrivals(l, awaited));
+        loader_hand_out(l, awaited ? await_arrivals(l, awaited) : loader_take_arrivals(l, 0));
     } while (l->finished.count < min);
-    clock_sample_end(&l->own, l->checksum_cpu_ns);
+    clock_sample_end(&l->own, l->checksum_cpu_ns + l->own_wait_measured_ns);
     l->own_checksum_cpu_ns += l->checksum_cpu_ns - checksums_before_ns;
 }
 
@@ -210,7 +222,7 @@ struct loader_statistics loader_statistics(struct loader *l)
     struct loader_statistics statistics = l->statistics;
     pthread_mutex_unlock(&l->mutex);
     statistics.wait_ns = l->wait_ns;
-    statistics.wait_cpu_ns = l->wait_cpu_ns;
+    statistics.wait_cpu_ns = l->wait_cpu_ns + l->own_wait_cpu_ns;
     statistics.caller_cpu_ns = l->own.cpu_ns + l->own_checksum_cpu_ns;
     statistics.cpu_ns = clock_cpu_ns_of(l->thread) + reader_cpu_ns(l->reader) + statistics.caller_cpu_ns;
     return statistics;

@@ -50,9 +50,11 @@ struct loader_completion {
 struct loader_statistics {
     struct reader_statistics reader; // wait_ns is that of whoever read
     uint64_t wait_ns;                // spent by the caller inside loader_collect, until enough had come
-    uint64_t wait_cpu_ns;            // processor time of waiting for the thread: going to sleep and waking up
-    // Processor time of reading: of the loader's thread, the reader's, and of the caller where it reads itself (its
-    // waiting included, estimated from one call in seven: the clock is a system call); system calls and checksums.
+    // The caller's processor time of waiting for the thread or the drive: going to sleep and waking up; where it reads
+    // itself also noticing that reads have ended, and estimated from one call in seven (the clock is a system call).
+    uint64_t wait_cpu_ns;
+    // Processor time of reading: of the loader's thread, the reader's, and of the caller where it reads itself (without
+    // its waiting; an estimate, too); system calls and checksums.
     uint64_t cpu_ns;
     uint64_t caller_cpu_ns;   // of that, on the caller's thread
     uint64_t checksum_cpu_ns; // of cpu_ns, checksums

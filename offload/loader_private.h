@@ -34,8 +34,10 @@ struct loader {
     enum loader_by by;    // who reads what is outstanding
     uint32_t outstanding; // submitted and not collected
     uint64_t wait_ns, wait_cpu_ns;
-    struct clock_sample own;      // its calls that read, but for checksums
-    uint64_t own_checksum_cpu_ns; // on its thread
+    struct clock_sample own;       // its calls that read, but for checksums and waiting
+    uint64_t own_checksum_cpu_ns;  // on its thread
+    uint64_t own_wait_measured_ns; // processor time of waiting for the drive, in the pieces of `own` that are measured
+    uint64_t own_wait_cpu_ns;      // and in all of them: an estimate
 
     // Of whoever has the reader.
     struct reader *reader;

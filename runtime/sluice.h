@@ -233,9 +233,9 @@ struct sluice_stats {
     uint64_t checksum_cpu_ns;  // of io_cpu_ns, checksums of what was read
     uint64_t checksums;        // experts read whose checksum was computed (options.verify)
     uint64_t wait_gpu_cpu_ns;  // processor time of the caller's thread within wait_gpu_ns: polling, sleeping, waking up
-    uint64_t wait_drive_cpu_ns; // and within wait_drive_ns, while the engine's thread reads
-    uint64_t record_cpu_ns;     // and of recording and submitting, without what a driver does on threads of its own; of
-                                // a decode an estimate, too
+    uint64_t wait_drive_cpu_ns; // and within wait_drive_ns; of a decode an estimate, too
+    uint64_t record_cpu_ns;     // of recording and submitting, without what a driver does on threads of its own; of a
+                                // decode an estimate
     uint64_t submits, dispatches, barriers;
     uint64_t recorded, replayed;             // parts of commands that were recorded, and that had been recorded earlier
     uint64_t sets_filled;                    // descriptor sets that named other ranges before, or none

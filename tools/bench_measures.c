@@ -24,6 +24,7 @@ struct bench_measures {
     // The parts of host_cpu_per_token: recording and submitting commands, what else the calling thread does (lists, the
     // cache's decisions), reading, and checksums of what was read.
     double record_cpu, other_cpu, read_cpu, checksum_cpu;
+    double wait_cpu; // not in it: going to sleep and waking up
 };
 
 static struct bench_measures measures_of(const struct bench_result *r)
@@ -48,6 +49,7 @@ static struct bench_measures measures_of(const struct bench_result *r)
         .other_cpu = ratio(clock_seconds(other_ns), tokens),
         .read_cpu = ratio(clock_seconds(s->io_cpu_ns - s->checksum_cpu_ns), tokens),
         .checksum_cpu = ratio(clock_seconds(s->checksum_cpu_ns), tokens),
+        .wait_cpu = ratio(clock_seconds(r->wait_cpu_ns), tokens),
     };
 }
 
@@ -127,8 +129,8 @@ static void print_host_cpu(const char *name, const struct bench_result *r)
 {
     struct bench_measures m = measures_of(r);
     printf("host    CPU of %s in ms/token: recording %.3f, the rest of the calling thread %.3f, reading %.3f, "
-           "checksums %.3f\n",
-           name, 1e3 * m.record_cpu, 1e3 * m.other_cpu, 1e3 * m.read_cpu, 1e3 * m.checksum_cpu);
+           "checksums %.3f; besides, waiting %.3f\n",
+           name, 1e3 * m.record_cpu, 1e3 * m.other_cpu, 1e3 * m.read_cpu, 1e3 * m.checksum_cpu, 1e3 * m.wait_cpu);
 }
 
 static void print_direct(const struct bench_results *results)
@@ -197,6 +199,7 @@ void bench_measures_add_json(json_t *tree, const struct bench_result *r)
     json_object_set_new(tree, "host_cpu_parts",
                         json_pack("{s:f, s:f, s:f, s:f}", "recording", m.record_cpu, "other", m.other_cpu, "reading",
                                   m.read_cpu, "checksums", m.checksum_cpu));
+    json_object_set_new(tree, "wait_cpu_per_token", json_real(m.wait_cpu));
 }
 
 static void add_pair(json_t *tree, const char *name, const struct drive_rate pair[2])
@@ -230,7 +233,7 @@ static void write_line(FILE *file, const char *name, const struct bench_result *
             r->experts_used, r->stats.expert_bytes, m.hit_device, m.hit_host);
     fprintf(file, "%.0f,%.0f,%.0f,%.6f,%.6f,%.2f,%" PRIu64 ",%" PRIu64 ",", m.drive_bytes_s, m.direct_bytes_s,
             m.direct_depth_bytes_s, m.wait_drive, m.wait_gpu, m.submits_per_token, peak_rss, peak_device);
-    fprintf(file, "%.6f,%.6f,%.6f,%.6f\n", m.record_cpu, m.other_cpu, m.read_cpu, m.checksum_cpu);
+    fprintf(file, "%.6f,%.6f,%.6f,%.6f,%.6f\n", m.record_cpu, m.other_cpu, m.read_cpu, m.checksum_cpu, m.wait_cpu);
 }
 
 enum sluice_status bench_measures_write_csv(const char *path, struct sluice_engine *engine,
@@ -245,7 +248,7 @@ enum sluice_status bench_measures_write_csv(const char *path, struct sluice_engi
     fputs("phase,tokens,sessions,passes,seconds,tok_s,cpu_seconds,host_cpu_per_token,expert_bytes_read,"
           "bytes_read_per_token,experts_used,expert_bytes_each,hit_device,hit_host,drive_bytes_s,direct_read_bytes_s,"
           "direct_read_at_depth_bytes_s,wait_drive,wait_gpu,submits_per_token,peak_rss,peak_device,"
-          "host_cpu_recording,host_cpu_other,host_cpu_reading,host_cpu_checksums\n",
+          "host_cpu_recording,host_cpu_other,host_cpu_reading,host_cpu_checksums,wait_cpu_per_token\n",
           out.file);
     for (uint32_t i = 0; i < options->prompt_count; i++)
         write_line(out.file, "prefill", &results->prefills[i], results->peak_rss_bytes, s.device_bytes_max);

@@ -138,9 +138,10 @@ static void end(struct bench *b, struct bench_result *r)
     r->cpu_ns = clock_process_cpu_ns() - b->start_cpu_ns;
     r->experts_used = b->experts_used;
     sluice_stats(b->engine, &r->stats);
-    uint64_t busy_ns = thread_cpu_ns - r->stats.wait_gpu_cpu_ns - r->stats.wait_drive_cpu_ns;
-    // Recording, and reading on this thread, are estimates from some of its calls: they may come out larger than what
-    // was spent.
+    // Recording, and reading and waiting for the drive on this thread, are estimates from some of its calls: they may
+    // come out larger than what was spent.
+    r->wait_cpu_ns = u64_min(r->stats.wait_gpu_cpu_ns + r->stats.wait_drive_cpu_ns, thread_cpu_ns);
+    uint64_t busy_ns = thread_cpu_ns - r->wait_cpu_ns;
     r->stats.record_cpu_ns = u64_min(r->stats.record_cpu_ns, busy_ns);
     uint64_t estimate_ns = r->stats.io_caller_cpu_ns, rest_ns = busy_ns - r->stats.record_cpu_ns;
     uint64_t reading_ns = u64_min(estimate_ns, rest_ns);

@@ -32,11 +32,13 @@ struct bench_result {
     uint32_t passes;           // through the model: 1 for a prefill, one per token of a session for a decode
     uint64_t ns, ns_min, ns_max;
     uint64_t cpu_ns; // processor time of all threads; with a software driver the device's too
-    // Processor time of the engine's own work: the calling thread outside of waiting for the device or a thread, and
-    // the threads that read. A driver's threads are not in it, nor the kernel's workers of io_uring.
+    // Processor time of the engine's own work: the calling thread outside of waiting (for the device, the
+    // drive, a thread), and the threads that read. A driver's threads are not in it, nor the kernel's workers of
+    // io_uring.
     uint64_t host_cpu_ns;
     uint64_t thread_cpu_ns; // of that, the calling thread's without reading; stats.record_cpu_ns of it are recording
                             // and submitting
+    uint64_t wait_cpu_ns;   // of the calling thread's waiting
     // Counted from the router's choice, not by the cache: (layer, expert) pairs that a prefill selected, each once; and
     // for a decode those of each pass, so that with one session every selection counts.
     uint64_t experts_used;

@@ -126,7 +126,7 @@ struct pager_statistics {
     uint64_t hits_device, hits_host, misses;
     uint64_t wasted; // experts read ahead in vain
     uint64_t bytes_read, wait_ns, busy_ns;
-    uint64_t wait_cpu_ns;     // processor time within wait_ns that is not in cpu_ns
+    uint64_t wait_cpu_ns;     // the caller's processor time within wait_ns; not in cpu_ns
     uint64_t cpu_ns;          // processor time of reading, checksums included
     uint64_t caller_cpu_ns;   // of that, on the caller's thread
     uint64_t checksum_cpu_ns; // of cpu_ns, checksums

@@ -69,6 +69,7 @@ for x, row in (p, rows[0]), (d, rows[1]):
     assert all(parts[k] > 0 for k in ("recording", "reading")) and all(t >= 0 for t in parts.values()) and len(parts) == 4
     assert abs(sum(parts.values()) - x["host_cpu_per_token"]) < 1e-6
     assert abs(float(row["host_cpu_recording"]) - parts["recording"]) < 1e-5
+    assert 0 < x["wait_cpu_per_token"] and abs(float(row["wait_cpu_per_token"]) - x["wait_cpu_per_token"]) < 1e-5
     assert abs(x["submits_per_token"] * x["tokens"] - x["gpu"]["submits"]) < 1e-3
     assert int(row["tokens"]) == x["tokens"] and int(row["expert_bytes_read"]) == x["expert_bytes_read"]
     assert int(row["experts_used"]) == x["experts_used"] and int(row["peak_rss"]) == r["peak_rss"]
@@ -79,7 +80,7 @@ grep -q '^direct ' out && fail "a table in the JSON"
 refused 2 'none of once and always' bench m.sluice --prompt 8 --gen 2 --verify never
 ok bench m.sluice --prompt 8 --gen 2 --io pread --verify always
 grep -q '^direct  reads in file order, 32 at once: [0-9.]* GB/s before, ' out || fail "no direct reads"
-[ "$(grep -c '^host  *CPU of .*: recording [0-9.]*, .* checksums [0-9.]*$' out)" -eq 2 ] || fail "no parts of the host's time"
+[ "$(grep -c '^host  *CPU of .*: recording [0-9.]*, .* checksums [0-9.]*; besides, waiting [0-9.]*$' out)" -eq 2 ] || fail "no parts of the host's time"
 [ "$(grep -c '^prefill ' out)" -eq 2 ] || fail "the measures of the prefill are missing"
 
 # Without computing the same experts are read, and the report says so.

@@ -131,6 +131,7 @@ static void loads(enum reader_kind kind)
         assert_true(statistics.reader.bytes > 500 * 4096);
         assert_true(statistics.cpu_ns > 0 && statistics.cpu_ns >= statistics.caller_cpu_ns);
         assert_true(alternates || (statistics.caller_cpu_ns > 0) == (by == LOADER_BY_CALLER));
+        assert_true(statistics.wait_cpu_ns > 0);
         loader_destroy(loader);
     }
 }
