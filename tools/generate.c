@@ -18,6 +18,8 @@
 
 enum { ANSWER_TOKENS_DEFAULT = 4096 };
 
+static const char thoughts_end[] = "</think>";
+
 enum sluice_status cli_parse_float(const char *text, void *target)
 {
     char *end;
@@ -52,6 +54,8 @@ struct generation {
     struct answer *splitter;              // thoughts and text
     struct text_buffer written, thoughts; // the answer's, for --json
     bool thinks, has_text;                // the model, before it answers; the answer so far
+    int32_t thoughts_end_id;              // </think>; -1: not a token, or it does not think
+    size_t token_bytes;                   // of text that the answer's tokens have given so far
     struct run_times times;
     const char *finish_reason;
     const atomic_bool *interrupted;
@@ -132,7 +136,11 @@ static enum sluice_status prepare(struct generation *g, const char *path)
         sampler_mask(g->sampler, id, !tokenizer_has(g->text.tokenizer, id)); // a gap among the ids stands for no text
     TRY(detokenizer_create(g->text.tokenizer, true, &g->detokenizer));
     g->thinks = !g->options->raw && g->text.template == CHAT_TEMPLATE_THINKING;
-    TRY(answer_create(g->thinks ? CHAT_TEMPLATE_THINKING : CHAT_TEMPLATE_INSTRUCT, NULL, &g->splitter));
+    g->thoughts_end_id = g->thinks ? tokenizer_find(g->text.tokenizer, thoughts_end) : -1;
+    TRY(answer_create(g->thoughts_end_id >= 0 ? ANSWER_THOUGHTS_TO_TOKEN
+                      : g->thinks             ? ANSWER_THOUGHTS_TO_TEXT
+                                              : ANSWER_WITHOUT_THOUGHTS,
+                      NULL, &g->splitter));
     TRY(stop_create(&g->options->stop, g->options->stop ? 1 : 0, g->text.stop_ids, g->text.stop_id_count, &g->stop));
     TRY(engine_open_fitting(path, &g->options->engine, g->prompt_count, wanted, &g->engine));
     size_t room = sluice_engine_model(g->engine)->context_tokens;
@@ -208,6 +216,14 @@ static enum sluice_status emit(struct generation *g, const char *text, size_t by
     return status < 0 ? status : write_delta(g, &delta);
 }
 
+static void note_missing_answer(const struct generation *g)
+{
+    if (strcmp(g->finish_reason, "length") == 0)
+        log_message(LOG_NOTE, "%zu tokens were not enough to think and to answer; raise -n", g->answer_max);
+    else
+        log_message(LOG_NOTE, "the answer ended before any text followed the thoughts; -v shows them");
+}
+
 static enum sluice_status emit_end(struct generation *g)
 {
     struct answer_delta delta;
@@ -215,8 +231,8 @@ static enum sluice_status emit_end(struct generation *g)
     enum sluice_status status;
     TRY(answer_finish(g->splitter, &delta, &calls));
     TRY(write_delta(g, &delta));
-    if (g->thinks && !g->has_text && g->answer_count == g->answer_max)
-        log_message(LOG_NOTE, "%zu tokens were not enough to think and to answer; raise -n", g->answer_max);
+    if (g->thinks && !g->has_text)
+        note_missing_answer(g);
 fail:
     json_decref(calls);
     return status;
@@ -230,6 +246,9 @@ static enum sluice_status emit_token(struct generation *g, int32_t id, bool *sto
     size_t bytes, out_bytes;
     int found;
     TRY(detokenizer_push(g->detokenizer, id, &text, &bytes));
+    g->token_bytes += bytes;
+    if (id == g->thoughts_end_id)
+        answer_end_thoughts(g->splitter, g->token_bytes - (bytes ? sizeof thoughts_end - 1 : 0), g->token_bytes);
     TRY(stop_push(g->stop, text, bytes, &out, &out_bytes, &found));
     *stopped = found >= 0;
     TRY(emit(g, out, out_bytes));

@@ -1,7 +1,9 @@
 #include "runtime/text/answer.h"
 
+#include <stdint.h>
 #include <string.h>
 
+#include "runtime/base/check.h"
 #include "runtime/base/mem.h"
 #include "runtime/text/text_buffer.h"
 #include "runtime/text/toolcall.h"
@@ -14,19 +16,29 @@ enum answer_state {
     IN_CALLS, // everything is collected until the end
 };
 
+// Bytes [start, end) of a text.
+struct stretch {
+    size_t start, end;
+};
+
 struct answer {
     enum answer_state state;
+    enum answer_thoughts thoughts;
+    struct stretch tag;      // of the whole answer: the token </think>; both SIZE_MAX: not yet known
     json_t *tools;           // a reference of our own, NULL: no calls
     struct text_buffer text; // handed out by the last call, then what is held back
+    size_t text_start;       // of the whole answer
     size_t handed_out;
 };
 
-enum sluice_status answer_create(enum chat_template kind, const json_t *tools, struct answer **answer)
+enum sluice_status answer_create(enum answer_thoughts thoughts, const json_t *tools, struct answer **answer)
 {
     *answer = mem_alloc(1, sizeof **answer);
     if (!*answer)
         return SLUICE_ERR_MEMORY;
-    (*answer)->state = kind == CHAT_TEMPLATE_THINKING ? BEFORE_THOUGHTS : IN_TEXT;
+    (*answer)->state = thoughts == ANSWER_WITHOUT_THOUGHTS ? IN_TEXT : BEFORE_THOUGHTS;
+    (*answer)->thoughts = thoughts;
+    (*answer)->tag = (struct stretch){SIZE_MAX, SIZE_MAX};
     if (json_array_size(tools) > 0) {
         (*answer)->tools = json_deep_copy(tools);
         if (!(*answer)->tools) {
@@ -45,6 +57,13 @@ void answer_destroy(struct answer *answer)
     json_decref(answer->tools);
     text_buffer_finish(&answer->text);
     mem_free(answer);
+}
+
+void answer_end_thoughts(struct answer *answer, size_t start, size_t end)
+{
+    CHECK(start <= end);
+    if (answer->tag.end == SIZE_MAX)
+        answer->tag = (struct stretch){start, end};
 }
 
 // ---- what must wait
@@ -123,22 +142,36 @@ static bool before_thoughts(struct answer *answer, struct unread *unread, bool l
     return true;
 }
 
-static bool in_thoughts(struct answer *answer, struct unread *unread, struct answer_delta *delta, bool last)
+static size_t behind(size_t position, size_t start)
+{
+    return position > start ? position - start : 0;
+}
+
+// Where the thoughts in the unread text end, and the tag with them: behind the unread text if the tag is not whole.
+static struct stretch find_tag(const struct answer *answer, const struct unread *unread, bool last)
 {
     static const char mark[] = "</think>";
-    const char *end = memmem(unread->text, unread->bytes, mark, sizeof mark - 1);
-    size_t bytes = end ? (size_t)(end - unread->text) : unread->bytes;
-    if (!end && !last)
-        bytes -= partial_mark(unread->text, bytes, mark);
-    delta->reasoning = unread->text;
-    delta->reasoning_bytes = without_space(unread->text, bytes);
-    if (!end) {
-        take(unread, delta->reasoning_bytes);
-        return false;
+    if (answer->thoughts == ANSWER_THOUGHTS_TO_TOKEN) {
+        size_t position = answer->text_start + (answer->text.bytes - unread->bytes);
+        size_t start = behind(answer->tag.start, position);
+        return (struct stretch){start < unread->bytes ? start : unread->bytes, behind(answer->tag.end, position)};
     }
-    take(unread, bytes + sizeof mark - 1);
-    answer->state = BEFORE_TEXT;
-    return true;
+    const char *at = memmem(unread->text, unread->bytes, mark, sizeof mark - 1);
+    size_t held = last ? 0 : partial_mark(unread->text, unread->bytes, mark);
+    size_t start = at ? (size_t)(at - unread->text) : unread->bytes - held;
+    return (struct stretch){start, start + sizeof mark - 1};
+}
+
+static bool in_thoughts(struct answer *answer, struct unread *unread, struct answer_delta *delta, bool last)
+{
+    struct stretch tag = find_tag(answer, unread, last);
+    bool ended = tag.end <= unread->bytes;
+    delta->reasoning = unread->text;
+    delta->reasoning_bytes = without_space(unread->text, tag.start);
+    take(unread, ended ? tag.end : delta->reasoning_bytes);
+    if (ended)
+        answer->state = BEFORE_TEXT;
+    return ended;
 }
 
 static bool before_text(struct answer *answer, struct unread *unread)
@@ -184,6 +217,7 @@ static void drop_handed_out(struct answer *answer, struct answer_delta *delta)
     *delta = (struct answer_delta){.reasoning = "", .content = ""};
     if (answer->handed_out == 0)
         return;
+    answer->text_start += answer->handed_out;
     answer->text.bytes -= answer->handed_out;
     memmove(answer->text.data, answer->text.data + answer->handed_out, answer->text.bytes);
     answer->handed_out = 0;

@@ -12,9 +12,16 @@
 #include <stddef.h>
 
 #include "runtime/base/status.h"
-#include "runtime/text/chat.h"
 
 struct answer;
+
+// Whether the answer starts inside the model's thoughts (it may repeat <think> itself), and what ends them.
+enum answer_thoughts {
+    ANSWER_WITHOUT_THOUGHTS,
+    ANSWER_THOUGHTS_TO_TEXT,  // the characters </think>: for tokenizers without such a token
+    ANSWER_THOUGHTS_TO_TOKEN, // the token, see answer_end_thoughts; these characters alone are thoughts like others:
+                              // a model that reads a page on chat templates may quote them
+};
 
 // One call's worth of output; the pointers are valid until the next call.
 struct answer_delta {
@@ -24,13 +31,17 @@ struct answer_delta {
     size_t content_bytes;
 };
 
-// `kind` THINKING: the answer starts inside the thoughts (unless it starts with <think> itself). `tools`: as
-// toolcall_parse takes them, borrowed only for this call; NULL or empty: tool calls are not looked for and stay text.
-// Errors: MEMORY. One thread at a time.
-enum sluice_status answer_create(enum chat_template kind, const json_t *tools, struct answer **answer);
+// `tools`: as toolcall_parse takes them, borrowed only for this call; NULL or empty: tool calls are not looked for and
+// stay text. Errors: MEMORY. One thread at a time.
+enum sluice_status answer_create(enum answer_thoughts thoughts, const json_t *tools, struct answer **answer);
 
 // NULL is allowed.
 void answer_destroy(struct answer *answer);
+
+// The token </think> was sampled: its own text is bytes [start, end) of the whole answer, counted from its first byte
+// (start = end if it gives none). Call it before that text is pushed; text in front of it may still be on its way, for
+// example held back by the stop strings. Only the first call counts, and none without ANSWER_THOUGHTS_TO_TOKEN.
+void answer_end_thoughts(struct answer *answer, size_t start, size_t end);
 
 // Takes the next piece of text.
 enum sluice_status answer_push(struct answer *answer, const char *text, size_t bytes, struct answer_delta *delta);

@@ -44,12 +44,13 @@ static void add(struct result *result, const struct answer_delta *delta)
     CHECK(text_buffer_append(&result->content, delta->content, delta->content_bytes) == SLUICE_OK);
 }
 
-static struct result stream(enum chat_template kind, const char *text, size_t bytes, size_t piece)
+static struct result stream(enum answer_thoughts thoughts, const char *text, size_t bytes, size_t piece)
 {
     struct result result = {0};
     struct answer *answer;
     struct answer_delta delta;
-    CHECK(answer_create(kind, tools(), &answer) == SLUICE_OK);
+    CHECK(answer_create(thoughts, tools(), &answer) == SLUICE_OK);
+    answer_end_thoughts(answer, bytes / 2, bytes / 2 + bytes / 4);
     for (size_t at = 0; at < bytes; at += piece) {
         CHECK(answer_push(answer, text + at, bytes - at < piece ? bytes - at : piece, &delta) == SLUICE_OK);
         add(&result, &delta);
@@ -77,7 +78,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
 {
     if (count == 0)
         return 0;
-    enum chat_template kind = bytes[0] & 1 ? CHAT_TEMPLATE_THINKING : CHAT_TEMPLATE_CODER;
+    enum answer_thoughts thoughts = (enum answer_thoughts)(bytes[0] % 3);
     const char *text = (const char *)bytes + 1;
     char *content;
     size_t content_bytes;
@@ -88,8 +89,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
     mem_free(content);
     json_decref(calls);
 
-    struct result whole = stream(kind, text, count - 1, count),
-                  pieces = stream(kind, text, count - 1, 1 + bytes[0] / 2 % 16);
+    struct result whole = stream(thoughts, text, count - 1, count),
+                  pieces = stream(thoughts, text, count - 1, 1 + bytes[0] / 2 % 16);
     CHECK(same(&whole.reasoning, &pieces.reasoning) && same(&whole.content, &pieces.content));
     CHECK(json_equal(whole.calls, pieces.calls));
     finish(&whole);

@@ -97,7 +97,7 @@ static enum sluice_status parse_answer(struct scenario *s)
     struct answer *answer;
     struct answer_delta delta;
     json_t *calls = NULL;
-    enum sluice_status status = answer_create(CHAT_TEMPLATE_THINKING, s->tools, &answer);
+    enum sluice_status status = answer_create(ANSWER_THOUGHTS_TO_TEXT, s->tools, &answer);
     if (status == SLUICE_OK)
         status = answer_push(answer, text, sizeof text - 1, &delta);
     if (status == SLUICE_OK)

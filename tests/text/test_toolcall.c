@@ -1,5 +1,6 @@
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -241,16 +242,24 @@ static void add(struct result *result, const struct answer_delta *delta)
     assert_int_equal(text_buffer_append(&result->content, delta->content, delta->content_bytes), SLUICE_OK);
 }
 
-static void stream(enum chat_template kind, bool with_tools, const char *text, size_t piece, struct result *result)
+// A tag that gives `bytes` bytes of text at `start`, told when `told` bytes or more have been pushed; SIZE_MAX: none.
+struct tag {
+    size_t start, bytes, told;
+};
+
+static void stream(enum answer_thoughts thoughts, bool with_tools, const char *text, size_t piece, struct tag tag,
+                   struct result *result)
 {
     json_t *list = with_tools ? tools() : NULL;
     struct answer *answer;
     struct answer_delta delta;
     *result = (struct result){0};
-    assert_int_equal(answer_create(kind, list, &answer), SLUICE_OK);
+    assert_int_equal(answer_create(thoughts, list, &answer), SLUICE_OK);
     json_decref(list);
     size_t bytes = strlen(text);
     for (size_t at = 0; at < bytes; at += piece) {
+        if (tag.start != SIZE_MAX && (at >= tag.told || tag.start < at + piece))
+            answer_end_thoughts(answer, tag.start, tag.start + tag.bytes);
         assert_int_equal(answer_push(answer, text + at, bytes - at < piece ? bytes - at : piece, &delta), SLUICE_OK);
         add(result, &delta);
     }
@@ -261,33 +270,113 @@ static void stream(enum chat_template kind, bool with_tools, const char *text, s
     answer_destroy(answer);
 }
 
-static void expect_answer(enum chat_template kind, bool with_tools, const char *text, const char *reasoning,
+static void expect_result(struct result *result, const char *reasoning, const char *content, const char *calls)
+{
+    assert_string_equal(result->reasoning.data, reasoning);
+    assert_string_equal(result->content.data, content);
+    expect_json(result->calls, calls);
+    text_buffer_finish(&result->reasoning);
+    text_buffer_finish(&result->content);
+    json_decref(result->calls);
+}
+
+static void expect_answer(enum answer_thoughts thoughts, bool with_tools, const char *text, const char *reasoning,
                           const char *content, const char *calls)
 {
     for (size_t piece = 1; piece <= strlen(text) + 1; piece++) {
         struct result result;
-        stream(kind, with_tools, text, piece, &result);
-        assert_string_equal(result.reasoning.data, reasoning);
-        assert_string_equal(result.content.data, content);
-        expect_json(result.calls, calls);
-        text_buffer_finish(&result.reasoning);
-        text_buffer_finish(&result.content);
-        json_decref(result.calls);
+        stream(thoughts, with_tools, text, piece, (struct tag){SIZE_MAX, 0, 0}, &result);
+        expect_result(&result, reasoning, content, calls);
     }
+}
+
+// A tokenizer with the token </think>, which is sampled where `before` ends and then stands in the text as `tag`. It is
+// told with its own text, or as much as the whole answer earlier, because text before it was held back.
+static void expect_tagged(const char *before, const char *tag, const char *after, const char *reasoning,
+                          const char *content, const char *calls)
+{
+    struct text_buffer text = {0};
+    assert_int_equal(text_buffer_append_string(&text, before), SLUICE_OK);
+    assert_int_equal(text_buffer_append_string(&text, tag), SLUICE_OK);
+    assert_int_equal(text_buffer_append_string(&text, after), SLUICE_OK);
+    assert_int_equal(text_buffer_terminate(&text), SLUICE_OK);
+    for (size_t piece = 1; piece <= text.bytes + 1; piece++)
+        for (size_t told = 0; told <= strlen(before); told++) {
+            struct result result;
+            stream(ANSWER_THOUGHTS_TO_TOKEN, true, text.data, piece, (struct tag){strlen(before), strlen(tag), told},
+                   &result);
+            expect_result(&result, reasoning, content, calls);
+        }
+    text_buffer_finish(&text);
 }
 
 // Thoughts would be shown as the answer, or the answer hidden among them.
 static void thoughts_end_at_the_first_closing_tag(void **state)
 {
     (void)state;
-    const enum chat_template thinking = CHAT_TEMPLATE_THINKING;
+    const enum answer_thoughts thinking = ANSWER_THOUGHTS_TO_TEXT;
     expect_answer(thinking, false, "I think.\n</think>\n\nHello </think>!", "I think.", "Hello </think>!", "[]");
     expect_answer(thinking, false, "<think>\nI think.\n</think>\n\nHello!", "I think.", "Hello!", "[]");
     expect_answer(thinking, false, "\n\n</think>\n\nHello!\n", "", "Hello!\n", "[]");
     expect_answer(thinking, false, "cut off </thi", "cut off </thi", "", "[]");
     expect_answer(thinking, false, "", "", "", "[]");
     expect_answer(thinking, false, "<thi", "<thi", "", "[]");
-    expect_answer(CHAT_TEMPLATE_INSTRUCT, false, " a </think> b ", "", " a </think> b ", "[]");
+    expect_answer(ANSWER_WITHOUT_THOUGHTS, false, " a </think> b ", "", " a </think> b ", "[]");
+}
+
+// A model that thinks about a page on chat templates and quotes it: half of its thoughts would be shown as its answer.
+static void thoughts_end_at_the_token_where_there_is_one(void **state)
+{
+    (void)state;
+    const enum answer_thoughts thinking = ANSWER_THOUGHTS_TO_TOKEN;
+    static const char tag[] = "</think>";
+    expect_tagged("It says </think> here.\n", tag, "\n\nA </think>!", "It says </think> here.", "A </think>!", "[]");
+    expect_tagged("<think>\nI think.\n", tag, "Hello!\n", "I think.", "Hello!\n", "[]");
+    expect_tagged("\n", tag, "\n\nHello!", "", "Hello!", "[]");
+    expect_tagged("", tag, "", "", "", "[]");
+    expect_tagged("a</thi", tag, "nk>b", "a</thi", "nk>b", "[]");
+    expect_tagged("Need it. <tool_call>", tag, "\n<tool_call>\n{\"name\":\"f\",\"arguments\":{}}\n</tool_call>",
+                  "Need it. <tool_call>", "", "[{\"name\":\"f\",\"arguments\":{}}]");
+    expect_answer(thinking, false, "cut off </think> and on </thi", "cut off </think> and on </thi", "", "[]");
+    expect_answer(thinking, false, "", "", "", "[]");
+    expect_tagged("\nI think.", "", "Hello </think>!", "I think.", "Hello </think>!", "[]"); // the token gives no text
+    expect_tagged(" ", "", "\n\nHello!", "", "Hello!", "[]");
+}
+
+// After the first </think> another is a part of the answer.
+static void only_the_first_token_ends_thoughts(void **state)
+{
+    (void)state;
+    struct answer *answer;
+    struct answer_delta delta;
+    json_t *calls;
+    assert_int_equal(answer_create(ANSWER_THOUGHTS_TO_TOKEN, NULL, &answer), SLUICE_OK);
+    answer_end_thoughts(answer, 1, 9);
+    answer_end_thoughts(answer, 10, 18);
+    assert_int_equal(answer_push(answer, "a</think>b</think>c", 19, &delta), SLUICE_OK);
+    assert_int_equal(delta.reasoning_bytes, 1);
+    assert_int_equal(delta.content_bytes, 10);
+    assert_memory_equal(delta.content, "b</think>c", 10);
+    assert_int_equal(answer_finish(answer, &delta, &calls), SLUICE_OK);
+    json_decref(calls);
+    answer_destroy(answer);
+}
+
+// A stop string may lie across the token: what is left of it is neither thought nor answer.
+static void a_token_cut_short_is_left_out(void **state)
+{
+    (void)state;
+    struct answer *answer;
+    struct answer_delta delta;
+    json_t *calls;
+    assert_int_equal(answer_create(ANSWER_THOUGHTS_TO_TOKEN, NULL, &answer), SLUICE_OK);
+    answer_end_thoughts(answer, 2, 10);
+    assert_int_equal(answer_push(answer, "a </th", 6, &delta), SLUICE_OK);
+    assert_int_equal(delta.reasoning_bytes, 1);
+    assert_int_equal(answer_finish(answer, &delta, &calls), SLUICE_OK);
+    assert_int_equal(delta.reasoning_bytes + delta.content_bytes, 0);
+    json_decref(calls);
+    answer_destroy(answer);
 }
 
 // A streaming client would see half of "<tool_call>" as text.
@@ -296,15 +385,15 @@ static void calls_are_held_back_until_the_end(void **state)
     (void)state;
     static const char call[] = "[{\"name\":\"f\",\"arguments\":{\"s\":\"x\"}}]";
     expect_answer(
-        CHAT_TEMPLATE_THINKING, true,
+        ANSWER_THOUGHTS_TO_TEXT, true,
         "Need it.\n</think>\n\nSure. \n<tool_call>\n{\"name\":\"f\",\"arguments\":{\"s\":\"x\"}}\n</tool_call>",
         "Need it.", "Sure.", call);
-    expect_answer(CHAT_TEMPLATE_CODER, true, "<function=f>\n<parameter=s>\nx\n</parameter>\n</function>\n</tool_call>",
-                  "", "", call);
-    expect_answer(CHAT_TEMPLATE_CODER, true, "a <tool> b <func c \n", "", "a <tool> b <func c \n", "[]");
-    expect_answer(CHAT_TEMPLATE_CODER, true, "a <tool_call", "", "a <tool_call", "[]");
-    expect_answer(CHAT_TEMPLATE_INSTRUCT, true, "a\n<tool_call>b", "", "a\n<tool_call>b", "[]");
-    expect_answer(CHAT_TEMPLATE_INSTRUCT, false, "a <tool_call>{\"name\":\"f\"}</tool_call>", "",
+    expect_answer(ANSWER_WITHOUT_THOUGHTS, true,
+                  "<function=f>\n<parameter=s>\nx\n</parameter>\n</function>\n</tool_call>", "", "", call);
+    expect_answer(ANSWER_WITHOUT_THOUGHTS, true, "a <tool> b <func c \n", "", "a <tool> b <func c \n", "[]");
+    expect_answer(ANSWER_WITHOUT_THOUGHTS, true, "a <tool_call", "", "a <tool_call", "[]");
+    expect_answer(ANSWER_WITHOUT_THOUGHTS, true, "a\n<tool_call>b", "", "a\n<tool_call>b", "[]");
+    expect_answer(ANSWER_WITHOUT_THOUGHTS, false, "a <tool_call>{\"name\":\"f\"}</tool_call>", "",
                   "a <tool_call>{\"name\":\"f\"}</tool_call>", "[]");
 }
 
@@ -321,6 +410,9 @@ int main(void)
         cmocka_unit_test(random_answers_are_survived),
         cmocka_unit_test(many_unfinished_calls_take_linear_time),
         cmocka_unit_test(thoughts_end_at_the_first_closing_tag),
+        cmocka_unit_test(thoughts_end_at_the_token_where_there_is_one),
+        cmocka_unit_test(only_the_first_token_ends_thoughts),
+        cmocka_unit_test(a_token_cut_short_is_left_out),
         cmocka_unit_test(calls_are_held_back_until_the_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
