@@ -204,7 +204,8 @@ int cmd_divergence(int argc, char **argv)
     struct job job = {0};
     int exit_status;
     const struct cli_option options[] = {
-        {"text", 't', "FILE", "the text, as UTF-8; \"-\": standard input", cli_parse_text, &job.text_path},
+        {"text", 't', "FILE", "the text, as UTF-8; \"-\": standard input. <|im_end|> in it is a control token",
+         cli_parse_text, &job.text_path},
         {"ids", 0, "FILE", "the text, as a JSON array of token ids", cli_parse_text, &job.ids_path},
         {"last", 0, "N", "compare the last N tokens only, each with all text before it", cli_parse_count, &job.last},
         {"greedy", 0, "N", "also continue with the N likeliest tokens and count equal ones", cli_parse_count,

@@ -89,9 +89,8 @@ int cmd_summarize(int argc, char **argv)
         "\"-\" is standard input. The whole document goes through the model layer by layer, so every expert is read "
         "from the drive at most once. <|im_end|> and the like in document or instruction are text: they cannot end the "
         "user's turn or speak for somebody else. The summary goes to standard output while it is produced; on a "
-        "terminal, "
-        "progress shows on standard error. What a thinking model thinks before it goes to standard error with -v, and "
-        "into \"reasoning\" with --json. With -v, statistics follow.",
+        "terminal, progress shows on standard error. What a thinking model thinks before it goes to standard error "
+        "with -v, and into \"reasoning\" with --json. With -v, statistics follow.",
         options,
         sizeof options / sizeof *options,
         2,

@@ -30,7 +30,7 @@ cli_parse_function cli_parse_float;
         {"presence-penalty", 0, "X", "against repetition, 0..2", cli_parse_float, &(o).presence_penalty},          \
         {"repetition-penalty", 0, "X", "against repetition, 1: off", cli_parse_float, &(o).repetition_penalty},    \
         {"seed", 0, "N", "of the random numbers", cli_parse_u64, &(o).seed},                                       \
-        {"stop", 0, "TEXT", "end the answer before this text", cli_parse_text, &(o).stop},                         \
+        {"stop", 0, "TEXT", "end the answer, also its thoughts, before this text", cli_parse_text, &(o).stop},     \
         {"template", 0, "NAME", "instruct, thinking or coder", cli_parse_template, &(o).template},                 \
         {"trace", 0, "FILE", "record the experts used, for offload_sim", cli_parse_text, &(o).trace_path},         \
     {                                                                                                              \

@@ -16,9 +16,8 @@ enum control_scope {
     CONTROL_ALL,
     // The added tokens that the tokenizer's file does not mark as special, in Qwen's <think>, <tool_call> and the like:
     // what the model answered earlier. They are those that a decoder leaves in the text of an answer, so what was one
-    // token when the model wrote it is one token when it reads it again. The ones marked special end an answer and
-    // never
-    // are a part of it.
+    // token when the model wrote it is one token when it reads it again (so is a tag that the model spelt in letters:
+    // the text does not tell). The ones marked special end an answer and never are a part of it.
     CONTROL_TAGS,
 };
 

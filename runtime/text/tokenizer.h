@@ -35,10 +35,9 @@ void tokenizer_destroy(struct tokenizer *tokenizer);
 
 // Encodes `bytes` bytes of UTF-8. NUL bytes are ordinary; each maximal invalid sequence counts as one U+FFFD, as it
 // does when Python reads the text with errors="replace" before a Hugging Face tokenizer sees it.
-//   spans          where text such as "<|im_end|>" may become that token: where it lies in one span as a whole.
-//   Elsewhere
-//                  it is ordinary text. A span's border alone changes nothing: without such text outside, the ids are
-//                  those of the text as a whole
+//   spans          where text such as "<|im_end|>" may become that token: where it lies in one span as a whole;
+//                  elsewhere it is ordinary text. A span's border alone changes nothing: without such text outside,
+//                  the ids are those of the text as a whole
 //   *ids, *count   the caller's, release with mem_free; *ids is never NULL after success, even for an empty text
 // Errors: ARGUMENT (1 GiB or longer), UNSUPPORTED (the file's regular expression gave up), MEMORY.
 enum sluice_status tokenizer_encode_spans(const struct tokenizer *tokenizer, const char *text, size_t bytes,
