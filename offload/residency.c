@@ -11,34 +11,9 @@
 
 #include <inttypes.h>
 
-#include "offload/slot_tier.h"
+#include "offload/residency_private.h"
 #include "runtime/base/check.h"
 #include "runtime/base/mem.h"
-
-// What is known of an expert, besides its two slots:
-//
-//              device slot   host slot        pins
-//   IDLE       no            cached or none   0
-//   READING    yes           yes              > 0    (in one pool none has a host slot)
-//   LOADED     yes           yes              > 0    copy not recorded yet
-//   RESIDENT   yes           cached or none   any
-//   FAILED     no            no               > 0
-enum expert_state { EXPERT_IDLE, EXPERT_READING, EXPERT_LOADED, EXPERT_RESIDENT, EXPERT_FAILED };
-
-struct expert {
-    uint32_t device_slot, host_slot;
-    uint32_t demoted; // whose content goes to a host slot with this one's copy, or NONE; while READING or LOADED
-    bool is_arriving; // in host_slot: that copy is not recorded yet; IDLE
-    uint32_t pin_count;
-    enum expert_state state;
-};
-
-struct residency {
-    struct residency_options options;
-    struct expert *experts; // [expert_count], owned
-    struct slot_tier device, host;
-    struct residency_statistics statistics;
-};
 
 uint32_t residency_ring_slots(uint32_t slots)
 {
@@ -93,18 +68,7 @@ void residency_destroy(struct residency *r)
     mem_free(r);
 }
 
-uint64_t residency_bytes(const struct residency_options *o)
-{
-    return sizeof(struct residency) + o->expert_count * sizeof(struct expert) +
-           ((uint64_t)o->device_slot_count + o->host_slot_count) * sizeof(struct slot);
-}
-
-// Taking slots.
-
-static bool is_pool(const struct residency *r)
-{
-    return r->options.host_slot_count == 0;
-}
+// --- taking slots ----------------------------------------------------------------------------------------------------
 
 static bool device_is_busy(const void *user, const struct slot *slot)
 {
@@ -148,22 +112,22 @@ static void take_host_slot(struct residency *r, uint32_t slot, uint32_t expert, 
     r->experts[expert].host_slot = slot;
 }
 
-static void free_device_slot(struct residency *r, struct expert *e)
+void residency_free_device_slot(struct residency *r, struct expert *e)
 {
     slot_clear(&r->device, e->device_slot);
     e->device_slot = RESIDENCY_NONE;
 }
 
-static void free_host_slot(struct residency *r, struct expert *e)
+void residency_free_host_slot(struct residency *r, struct expert *e)
 {
     if (e->host_slot != RESIDENCY_NONE) // none in one pool
         slot_clear(&r->host, e->host_slot);
     e->host_slot = RESIDENCY_NONE;
 }
 
-// Acquiring.
+// --- acquiring -------------------------------------------------------------------------------------------------------
 
-static void fill_ticket(const struct residency *r, uint32_t expert, struct residency_ticket *ticket)
+void residency_fill_ticket(const struct residency *r, uint32_t expert, struct residency_ticket *ticket)
 {
     const struct expert *e = &r->experts[expert];
     *ticket = (struct residency_ticket){
@@ -201,7 +165,7 @@ static enum residency_result join(struct residency *r, uint32_t expert, enum res
     counts->pending += !resident;
     if (mode == RESIDENCY_NORMAL)
         heat(r, e);
-    fill_ticket(r, expert, ticket);
+    residency_fill_ticket(r, expert, ticket);
     return resident ? RESIDENCY_DEVICE : RESIDENCY_PENDING;
 }
 
@@ -229,7 +193,7 @@ static void forget_demotion(struct residency *r, struct expert *e)
         return;
     struct expert *demoted = &r->experts[e->demoted];
     demoted->is_arriving = false;
-    free_host_slot(r, demoted);
+    residency_free_host_slot(r, demoted);
     e->demoted = RESIDENCY_NONE;
 }
 
@@ -247,12 +211,12 @@ static enum residency_result load(struct residency *r, uint32_t expert, enum res
     }
     uint32_t device_slot = slot_victim(&r->device, device_use, device_is_busy, r);
     uint32_t host_slot = cached ? e->host_slot : slot_victim(&r->host, host_use, host_is_busy, r);
-    if (device_slot == RESIDENCY_NONE || (host_slot == RESIDENCY_NONE && !is_pool(r))) {
+    if (device_slot == RESIDENCY_NONE || (host_slot == RESIDENCY_NONE && !residency_is_pool(r))) {
         counts->no_slot++;
         return RESIDENCY_NO_SLOT;
     }
     uint32_t evicted = take_device_slot(r, device_slot, expert, device_use);
-    if (!cached && !is_pool(r))
+    if (!cached && !residency_is_pool(r))
         take_host_slot(r, host_slot, expert, host_use);
     else if (cached && mode == RESIDENCY_NORMAL)
         slot_move(&r->host, host_slot, LIST_RING, true); // the device keeps it from now on
@@ -260,7 +224,7 @@ static enum residency_result load(struct residency *r, uint32_t expert, enum res
     e->pin_count = 1;
     counts->host_hits += cached;
     counts->misses += !cached;
-    fill_ticket(r, expert, ticket);
+    residency_fill_ticket(r, expert, ticket);
     ticket->evicted_expert = evicted;
     if (evicted != RESIDENCY_NONE && r->options.host_cache && mode == RESIDENCY_NORMAL)
         ticket->demotion_slot = demote(r, evicted);
@@ -286,7 +250,7 @@ enum residency_result residency_acquire(struct residency *r, uint32_t expert, en
     return join(r, expert, mode, counts, ticket);
 }
 
-// What the caller did.
+// --- what the caller did ---------------------------------------------------------------------------------------------
 
 void residency_read_done(struct residency *r, uint32_t expert, bool ok)
 {
@@ -294,12 +258,12 @@ void residency_read_done(struct residency *r, uint32_t expert, bool ok)
     struct expert *e = &r->experts[expert];
     CHECK(e->state == EXPERT_READING);
     if (ok) {
-        e->state = is_pool(r) ? EXPERT_RESIDENT : EXPERT_LOADED;
+        e->state = residency_is_pool(r) ? EXPERT_RESIDENT : EXPERT_LOADED;
         return;
     }
     forget_demotion(r, e);
-    free_device_slot(r, e);
-    free_host_slot(r, e);
+    residency_free_device_slot(r, e);
+    residency_free_host_slot(r, e);
     e->state = EXPERT_FAILED;
     r->statistics.read_failures++;
 }
@@ -319,7 +283,7 @@ void residency_copy_recorded(struct residency *r, uint32_t expert, uint64_t tick
         e->demoted = RESIDENCY_NONE;
     }
     if (!r->options.host_cache)
-        free_host_slot(r, e);
+        residency_free_host_slot(r, e);
 }
 
 void residency_release(struct residency *r, uint32_t expert, uint64_t last_reader_tick)
@@ -335,12 +299,14 @@ void residency_release(struct residency *r, uint32_t expert, uint64_t last_reade
     CHECK(e->state != EXPERT_READING);
     if (e->state == EXPERT_LOADED) {
         forget_demotion(r, e);
-        free_device_slot(r, e);
+        residency_free_device_slot(r, e);
         if (!r->options.host_cache)
-            free_host_slot(r, e);
+            residency_free_host_slot(r, e);
     }
     e->state = EXPERT_IDLE;
 }
+
+// --- the order -------------------------------------------------------------------------------------------------------
 
 bool residency_touch(struct residency *r, uint32_t expert)
 {
@@ -359,119 +325,13 @@ bool residency_keep_host(struct residency *r, uint32_t expert)
     return slot != RESIDENCY_NONE;
 }
 
-static void settle(struct slot_tier *tier)
-{
-    while (tier->lists[LIST_RING].count > 0) // the latest first, so that the oldest ends up coldest
-        slot_move(tier, tier->lists[LIST_RING].hot, LIST_LRU, false);
-}
-
 void residency_settle(struct residency *r)
 {
-    settle(&r->device);
-    settle(&r->host);
-}
-
-void residency_shrink(struct residency *r, uint32_t slots)
-{
-    CHECK(slots > 0 && slots <= r->options.device_slot_count);
-    settle(&r->device); // the ring may become shorter than what is in it
-    for (uint32_t slot = slots; slot < r->options.device_slot_count; slot++) {
-        uint32_t expert = r->device.slots[slot].expert;
-        if (expert == RESIDENCY_NONE)
-            continue;
-        struct expert *e = &r->experts[expert];
-        CHECK(e->state == EXPERT_RESIDENT && e->pin_count == 0);
-        free_device_slot(r, e);
-        e->state = EXPERT_IDLE;
-        r->statistics.device_evictions++;
-    }
-    uint32_t ring = residency_ring_slots(slots);
-    r->options.device_slot_count = slots;
-    r->options.ring_device_slots = r->options.ring_device_slots < ring ? r->options.ring_device_slots : ring;
-    slot_tier_shrink(&r->device, slots, r->options.ring_device_slots);
-}
-
-void residency_copy_lost(struct residency *r, uint32_t expert)
-{
-    CHECK(expert < r->options.expert_count);
-    struct expert *e = &r->experts[expert];
-    if (e->state != EXPERT_RESIDENT)
-        return;
-    CHECK(e->pin_count == 0);
-    free_device_slot(r, e);
-    e->state = EXPERT_IDLE;
-}
-
-void residency_demotion_lost(struct residency *r, uint32_t evicted_expert)
-{
-    CHECK(evicted_expert < r->options.expert_count);
-    struct expert *e = &r->experts[evicted_expert];
-    CHECK(e->pin_count == 0);
-    if (e->host_slot != RESIDENCY_NONE && !e->is_arriving)
-        free_host_slot(r, e);
-}
-
-void residency_readers_lost(struct residency *r, uint64_t tick)
-{
-    for (uint32_t slot = 0; slot < r->device.slot_count; slot++)
-        if (r->device.slots[slot].reader_tick > tick)
-            r->device.slots[slot].reader_tick = tick;
-}
-
-enum residency_result residency_look(const struct residency *r, uint32_t expert, struct residency_ticket *ticket)
-{
-    CHECK(expert < r->options.expert_count);
-    const struct expert *e = &r->experts[expert];
-    if (ticket)
-        fill_ticket(r, expert, ticket);
-    switch (e->state) {
-    case EXPERT_READING:
-        return RESIDENCY_PENDING;
-    case EXPERT_LOADED:
-        return RESIDENCY_HOST;
-    case EXPERT_RESIDENT:
-        return RESIDENCY_DEVICE;
-    case EXPERT_FAILED:
-        return RESIDENCY_FAILED;
-    case EXPERT_IDLE:
-        break;
-    }
-    return e->host_slot != RESIDENCY_NONE && !e->is_arriving ? RESIDENCY_HOST : RESIDENCY_MISS;
+    slot_tier_settle(&r->device);
+    slot_tier_settle(&r->host);
 }
 
 struct residency_statistics residency_statistics(const struct residency *r)
 {
     return r->statistics;
-}
-
-static void check_expert(const struct residency *r, uint32_t expert)
-{
-    const struct expert *e = &r->experts[expert];
-    bool on_device = e->device_slot != RESIDENCY_NONE, on_host = e->host_slot != RESIDENCY_NONE;
-    bool under_way = e->state == EXPERT_READING || e->state == EXPERT_LOADED;
-    CHECK(on_device == (under_way || e->state == EXPERT_RESIDENT));
-    CHECK(!under_way || on_host || (is_pool(r) && e->state == EXPERT_READING));
-    CHECK(on_host <= (!is_pool(r) && (under_way || r->options.host_cache)));
-    CHECK(!e->is_arriving || (e->state == EXPERT_IDLE && on_host));
-    CHECK(e->demoted == RESIDENCY_NONE || (under_way && r->experts[e->demoted].is_arriving));
-    CHECK(e->state != EXPERT_FAILED || !on_host);
-    CHECK(e->state == EXPERT_RESIDENT || (e->pin_count > 0) == (under_way || e->state == EXPERT_FAILED));
-    if (on_device)
-        CHECK(e->device_slot < r->device.slot_count && r->device.slots[e->device_slot].expert == expert);
-    if (on_host)
-        CHECK(e->host_slot < r->host.slot_count && r->host.slots[e->host_slot].expert == expert);
-}
-
-void residency_check(const struct residency *r)
-{
-    slot_tier_check(&r->device);
-    slot_tier_check(&r->host);
-    for (uint32_t expert = 0; expert < r->options.expert_count; expert++)
-        check_expert(r, expert);
-    for (uint32_t slot = 0; slot < r->device.slot_count; slot++)
-        if (r->device.slots[slot].expert != RESIDENCY_NONE)
-            CHECK(r->experts[r->device.slots[slot].expert].device_slot == slot);
-    for (uint32_t slot = 0; slot < r->host.slot_count; slot++)
-        if (r->host.slots[slot].expert != RESIDENCY_NONE)
-            CHECK(r->experts[r->host.slots[slot].expert].host_slot == slot);
 }

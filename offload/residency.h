@@ -105,9 +105,6 @@ struct residency;
 enum sluice_status residency_create(const struct residency_options *options, struct residency **r);
 void residency_destroy(struct residency *r); // NULL is allowed
 
-// Host memory of the object itself (about 20 bytes per expert and 40 per slot), for the budget.
-uint64_t residency_bytes(const struct residency_options *options);
-
 // Pins `expert` (except for FAILED and NO_SLOT) and fills *ticket. Each pin needs one residency_release.
 enum residency_result residency_acquire(struct residency *r, uint32_t expert, enum residency_mode mode,
                                         struct residency_ticket *ticket);
@@ -152,13 +149,15 @@ void residency_readers_lost(struct residency *r, uint64_t tick);
 // device. Nothing is pinned, and all copies and readers of those slots are complete.
 void residency_shrink(struct residency *r, uint32_t slots);
 
+struct residency_statistics residency_statistics(const struct residency *r);
+
+// For tests (residency_check.c, which the programs do not link).
+
 // Where an expert is now, without pinning or counting. DEVICE, HOST (cached or loaded), PENDING (being read), FAILED,
 // or MISS (nowhere). Fills *ticket (may be NULL; evicted_expert is NONE).
 enum residency_result residency_look(const struct residency *r, uint32_t expert, struct residency_ticket *ticket);
 
-struct residency_statistics residency_statistics(const struct residency *r);
-
-// Walks everything and CHECKs all invariants; O(experts + slots). For tests.
+// Walks everything and CHECKs all invariants; O(experts + slots).
 void residency_check(const struct residency *r);
 
 #endif

@@ -103,6 +103,12 @@ void slot_clear(struct slot_tier *tier, uint32_t slot)
     slot_move(tier, slot, LIST_FREE, true);
 }
 
+void slot_tier_settle(struct slot_tier *tier)
+{
+    while (tier->lists[LIST_RING].count > 0) // the latest first, so that the oldest ends up coldest
+        slot_move(tier, tier->lists[LIST_RING].hot, LIST_LRU, false);
+}
+
 void slot_tier_shrink(struct slot_tier *tier, uint32_t slot_count, uint32_t ring_slots)
 {
     CHECK(tier->lists[LIST_RING].count == 0 && slot_count <= tier->slot_count);

@@ -1,4 +1,4 @@
-// The slots of one place (device or host) and the order in which they are given up. Used by residency.c only.
+// The slots of one place (device or host) and the order in which they are given up. Used by residency*.c only.
 //
 //   LIST_FREE   hold nothing; oldest freed first
 //   LIST_RING   only passing through, oldest first; at most ring_slots, but for those that were moved there
@@ -54,6 +54,9 @@ void slot_assign(struct slot_tier *tier, uint32_t slot, uint32_t expert, enum sl
 
 // The slot holds nothing from now on; its ticks stay.
 void slot_clear(struct slot_tier *tier, uint32_t slot);
+
+// What is in the ring goes to the cold end of the LRU list, the oldest coldest.
+void slot_tier_settle(struct slot_tier *tier);
 
 // The slots from `slot_count` on, all of them free, do not exist any more; the ring holds nothing.
 void slot_tier_shrink(struct slot_tier *tier, uint32_t slot_count, uint32_t ring_slots);
