@@ -1,4 +1,4 @@
-// Creation of the pager and what others ask it; its work is in pager_sweep.c.
+// Creation of the pager and what others ask it; its work is in pager_sweep.c and pager_reads.c.
 #include "runtime/base/check.h"
 #include "runtime/base/mem.h"
 #include "runtime/model/pager_private.h"

@@ -1,4 +1,4 @@
-// What pager.c and pager_sweep.c share.
+// What the files of the pager share.
 #ifndef SLUICE_MODEL_PAGER_PRIVATE_H
 #define SLUICE_MODEL_PAGER_PRIVATE_H
 
@@ -89,6 +89,21 @@ struct pager {
     uint64_t wasted;  // reads of experts that no token selected
 };
 
+static inline struct sweep *sweep_now(struct pager *pager)
+{
+    return &pager->sweeps[pager->now];
+}
+
+static inline struct sweep *sweep_ahead(struct pager *pager)
+{
+    return &pager->sweeps[1 - pager->now];
+}
+
+static inline uint32_t expert_key(const struct sweep *sweep, uint32_t expert)
+{
+    return (uint32_t)sweep->shape->expert_first + expert;
+}
+
 // pager_memory.c: the memory of the slots, and the buffers over it. What was made before a failure is released by
 // pager_memory_finish. Errors: SLUICE_ERR_MEMORY, SLUICE_ERR_DEVICE_MEMORY; SLUICE_ERR_UNSUPPORTED (the driver refuses
 // to use the pool); SLUICE_ERR_BUDGET (an expert exceeds the device's largest buffer).
@@ -101,5 +116,19 @@ void pager_memory_shrink(struct pager *pager, uint32_t slots);
 
 // pager_copy.c, for separate places: records the copy of `key`, which lies in the item's host slot, to its device slot.
 void pager_record_copy(struct pager *pager, struct gpu_command *cmd, uint32_t key, const struct item *item);
+
+// pager_reads.c: acquires further experts, as far as slots and the loader allow: of the sweep under way, then of the
+// one read ahead. Their reads begin together.
+void pager_reads_request(struct pager *pager);
+
+// Takes finished reads, waiting for at least `min` of them. The first failure is returned, after all were taken.
+enum sluice_status pager_reads_collect(struct pager *pager, uint32_t min);
+
+// Gives up an expert that is not needed, in whatever state it is. read_ahead: a read in vain is counted.
+void pager_reads_give_up(struct pager *pager, struct sweep *sweep, uint32_t expert, bool read_ahead);
+
+// When a read may overwrite what is in the item's slot: once the copy out of the host slot has run, or the last kernel
+// that reads the pool's slot.
+uint64_t pager_reads_free_tick(const struct pager *pager, const struct item *item);
 
 #endif
