@@ -50,6 +50,25 @@ MAY_CALL = [
 FILE_LINES_MAX = 700
 FUNCTION_LINES_MAX = 100
 
+# One number in two files that cannot include each other: of a kernel's source and of the host code that sizes arrays,
+# refuses models or counts workgroups by it. A name, or a pattern around the number.
+LIMITS = [
+    ("runtime/ops/ops.h", "OPS_HEAD_DIM_MAX", "shaders/rope_store.comp", "HEAD_DIM_MAX"),
+    ("runtime/ops/ops.h", "OPS_EXPERTS_MAX", "shaders/moe_route.comp", "EXPERTS_MAX"),
+    ("runtime/ops/ops.h", "OPS_TOP_K_MAX", "shaders/moe_route.comp", "LANES"),
+    ("runtime/ops/ops.h", "KV_BLOCK", "shaders/attend.comp", "BLOCK"),
+    ("runtime/ops/op_delta.c", "CONV_LANES", "shaders/conv.glsl", "local_size_x"),
+    ("runtime/ops/op_delta.c", "SCAN_COLUMNS", "shaders/delta_scan.comp", "COLUMNS"),
+    ("runtime/ops/op_norm.c", "ROW_LANES", "shaders/gated_add.comp", "local_size_x"),
+    ("runtime/ops/matmul_job.c", "FLOAT_STEP_COLS", "shaders/format_float.glsl", "FORMAT_STEP_COLS"),
+    ("runtime/ops/coop_attend.c", "ROWS", "shaders/attend_coop.comp", "ROWS"),
+    ("runtime/ops/coop_attend.c", "STEP", "shaders/attend_coop.comp", "STEP"),
+    ("runtime/ops/coop_attend.c", "PIECE", "shaders/attend_coop.comp", r"\bPIECE = HEAD_DIM < (\d+)u"),
+    ("runtime/ops/coop_attend.c", "PADDING", "shaders/attend_coop.comp", r"\bQ_STRIDE = \(HEAD_DIM \+ (\d+)u\)"),
+    ("runtime/gpu/matrix_cores.c", "STEP_COLS", "shaders/matmul_coop.comp", "STEP"),
+    ("runtime/gpu/matrix_cores.c", "TILE_ROWS", "quant/tile_layout.h", "QUANT_TILE_ROWS"),
+]
+
 SOURCE = (".c", ".h", ".comp", ".glsl")
 UNIQUE = SOURCE + (".py",)
 TEXT_FILES = SOURCE + (".py", ".sh", ".cmake", ".md", ".txt", ".json", ".yml", ".supp")
@@ -215,6 +234,26 @@ def check_headers(tree):
     for path, text in sources(tree, (".h", ".comp", ".glsl")):
         if not text.startswith(("//", "/*")):
             yield f"{path}: must begin with a comment: what it is (and its invariant), or what it computes"
+
+
+def stated_number(text, name):
+    """What the code gives to `name`, a name or a pattern; None if that is no number, or not the same one everywhere."""
+    pattern = name if "(" in name else rf"(?:#define\s+|\b){name}(?:\s*=\s*|\s+)(\d+)u?(?![\w.])"
+    found = set(re.findall(pattern, code(text)))
+    return found.pop() if len(found) == 1 else None
+
+
+def check_limits(tree):
+    for host, host_name, kernel, kernel_name in LIMITS:
+        if host not in tree and kernel not in tree:
+            continue
+        numbers = []
+        for path, name in ((host, host_name), (kernel, kernel_name)):
+            numbers.append(stated_number(tree.get(path, ""), name))
+            if numbers[-1] is None:
+                yield f"{path}: does not give one number to {name}; update LIMITS in hygiene.py with it"
+        if None not in numbers and numbers[0] != numbers[1]:
+            yield f"{kernel}: {kernel_name} is {numbers[1]}, but {host_name} in {host} is {numbers[0]}"
 
 
 CHECKS = {name[len("check_"):]: f for name, f in list(globals().items()) if name.startswith("check_")}

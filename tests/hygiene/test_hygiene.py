@@ -66,6 +66,12 @@ BAD = {
         ("quant/a.h", "#ifndef A\n// late\n#define A\n#endif\n", "begin with a comment"),
         ("shaders/a.comp", "#version 460\n", "begin with a comment"),
     ],
+    "limits": [
+        ("shaders/gated_add.comp", "// Kernel.\nlayout(local_size_x = 32) in;\n", "is 32, but ROW_LANES"),
+        ("shaders/gated_add.comp", "// local_size_x = 64\nvoid main() {}\n", "local_size_x"),
+        ("runtime/ops/op_norm.c", "enum { ROW_LANES = LANES };\n", "ROW_LANES"),
+        ("quant/tile_layout.h", "// Tiles.\n#define QUANT_TILE_ROWS 64\n", "is 64, but TILE_ROWS"),
+    ],
 }
 
 # Nothing is wrong with any of these, whatever they look like.
@@ -85,6 +91,11 @@ GOOD = {
     "shaders/k.glsl": "// Part.\nuint k() { return 1; }\n",
     "quant/table.c": "static const int t[] = {\n" + "    1,\n" * 200 + "};\nstruct s {\n" + "    int a;\n" * 120 + "};\n",
     "quant/just.c": "void f(void)\n{\n" + "    a();\n" * 97 + "}\n" + "int x;\n" * 600,
+    "runtime/ops/op_norm.c": "enum { ROW_LANES = 64 };\n",
+    "shaders/gated_add.comp": "// Kernel.\nlayout(local_size_x = 64) in;\n",
+    "runtime/gpu/matrix_cores.c": "enum { TILE_ROWS = 32, STEP_COLS = 64 };\n",
+    "shaders/matmul_coop.comp": "// Kernel.\nconst uint STEP = 64u, RUN = 16u;\n",
+    "quant/tile_layout.h": "// Tiles.\n#define QUANT_TILE_ROWS 32\n",
     "tests/data/any.txt": "tab\there and TO" + "DO \r\n",
     "build/junk.c": "\t\n",
     "README.md": "frame/wo" + "rk, net/wo" + "rk and /wo" + "rkspace\n",
@@ -116,6 +127,14 @@ class Hygiene(unittest.TestCase):
                     self.assertEqual(len(found), 1, found)
                     self.assertIn(word, found[0])
                     self.assertTrue(re.match(re.escape(path), found[0]), found)
+
+
+class Limits(unittest.TestCase):
+    def test_files_exist(self):
+        root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+        for host, _, kernel, _ in hygiene.LIMITS:
+            for path in (host, kernel):
+                self.assertTrue(os.path.exists(os.path.join(root, path)), f"LIMITS in hygiene.py names {path}")
 
 
 if __name__ == "__main__":
