@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/mem.h"
+
 void gpu_fixture_require_device(void)
 {
     unsigned count = 0;
@@ -31,6 +33,22 @@ struct gpu_buffer *gpu_fixture_buffer(struct gpu_device *device, enum gpu_memory
     struct gpu_buffer *buffer;
     gpu_assert_ok(gpu_buffer_create(device, memory, bytes, "test", &buffer));
     return buffer;
+}
+
+uint32_t *gpu_fixture_words(uint32_t count, uint32_t seed)
+{
+    uint32_t *words = mem_alloc(count, sizeof *words);
+    assert_non_null(words);
+    for (uint32_t i = 0; i < count; i++)
+        words[i] = (i + seed) * 2654435761u;
+    return words;
+}
+
+struct gpu_command *gpu_fixture_begin(struct gpu_device *device)
+{
+    struct gpu_command *command;
+    gpu_assert_ok(gpu_command_begin(device, &command));
+    return command;
 }
 
 static void copy_now(struct gpu_device *device, struct gpu_range from, struct gpu_range to)

@@ -22,6 +22,12 @@ struct gpu_device *gpu_fixture_device(const struct gpu_device_options *options);
 
 struct gpu_buffer *gpu_fixture_buffer(struct gpu_device *device, enum gpu_memory memory, uint64_t bytes);
 
+// words[count] that differ from each other and by seed; released with mem_free.
+uint32_t *gpu_fixture_words(uint32_t count, uint32_t seed);
+
+// A command to record into.
+struct gpu_command *gpu_fixture_begin(struct gpu_device *device);
+
 // A buffer of device memory with words[count].
 struct gpu_buffer *gpu_fixture_filled(struct gpu_device *device, const uint32_t *words, uint32_t count);
 

@@ -1,21 +1,11 @@
+// Devices, buffers, commands and kernels of runtime/gpu, against what the kernel `probe` must compute.
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "runtime/base/mem.h"
 #include "tests/gpu/gpu_fixture.h"
 
 enum { WORDS = 10007 }; // not a multiple of any group size
-
-static uint32_t *make_words(uint32_t count, uint32_t seed)
-{
-    uint32_t *words = mem_alloc(count, sizeof *words);
-    assert_non_null(words);
-    for (uint32_t i = 0; i < count; i++)
-        words[i] = (i + seed) * 2654435761u;
-    return words;
-}
 
 // Sluice would not start, or would report nonsense about the card.
 static void create_reports_caps(void **state)
@@ -81,7 +71,7 @@ static void copies_round_trip(void **state)
 {
     (void)state;
     struct gpu_device *device = gpu_fixture_device(NULL);
-    uint32_t *in = make_words(WORDS, 1), *out = make_words(WORDS, 2);
+    uint32_t *in = gpu_fixture_words(WORDS, 1), *out = gpu_fixture_words(WORDS, 2);
     struct gpu_buffer *buffer = gpu_fixture_filled(device, in, WORDS);
     gpu_fixture_read(device, buffer, out, WORDS);
     assert_memory_equal(in, out, WORDS * sizeof *in);
@@ -99,11 +89,10 @@ static void ranges_are_respected(void **state)
 {
     (void)state;
     struct gpu_device *device = gpu_fixture_device(NULL);
-    uint32_t *in = make_words(256, 1), *out = make_words(256, 2);
+    uint32_t *in = gpu_fixture_words(256, 1), *out = gpu_fixture_words(256, 2);
     struct gpu_buffer *a = gpu_fixture_filled(device, in, 256);
     struct gpu_buffer *b = gpu_fixture_buffer(device, GPU_MEMORY_DEVICE, 1024);
-    struct gpu_command *command;
-    gpu_assert_ok(gpu_command_begin(device, &command));
+    struct gpu_command *command = gpu_fixture_begin(device);
     gpu_clear(command, gpu_range_all(b));
     struct gpu_range middle = gpu_range_part(gpu_range_make(b, 256, 512), 64, 128);
     gpu_copy(command, gpu_range_make(a, 4, 128), middle);
@@ -124,13 +113,12 @@ static void dependent_chain_gives_the_right_result(void **state)
     (void)state;
     enum { STEPS = 300, SUBMITS = 2 }; // more sets than one descriptor pool holds
     struct gpu_device *device = gpu_fixture_device(NULL);
-    uint32_t *words = make_words(WORDS, 3), *out = make_words(WORDS, 4);
+    uint32_t *words = gpu_fixture_words(WORDS, 3), *out = gpu_fixture_words(WORDS, 4);
     struct gpu_buffer *buffers[2] = {gpu_fixture_filled(device, words, WORDS),
                                      gpu_fixture_buffer(device, GPU_MEMORY_DEVICE, WORDS * 4)};
     uint64_t tick = 0, barriers = gpu_device_usage(device).barriers, last = gpu_tick_last(device);
     for (uint32_t s = 0; s < SUBMITS; s++) {
-        struct gpu_command *command;
-        gpu_assert_ok(gpu_command_begin(device, &command));
+        struct gpu_command *command = gpu_fixture_begin(device);
         for (uint32_t i = 0; i < STEPS; i++)
             gpu_fixture_probe(device, command, gpu_range_all(buffers[i % 2]), gpu_range_all(buffers[1 - i % 2]),
                               (struct probe_push){.count = WORDS, .multiplier = 5, .addend = i});
@@ -160,8 +148,7 @@ static void independent_dispatches_get_no_barrier(void **state)
     struct gpu_device *device = gpu_fixture_device(NULL);
     struct gpu_buffer *x = gpu_fixture_buffer(device, GPU_MEMORY_DEVICE, 1024);
     struct gpu_buffer *y = gpu_fixture_buffer(device, GPU_MEMORY_DEVICE, 8 * 1024);
-    struct gpu_command *command;
-    gpu_assert_ok(gpu_command_begin(device, &command));
+    struct gpu_command *command = gpu_fixture_begin(device);
     uint64_t before = gpu_device_usage(device).barriers;
     gpu_clear(command, gpu_range_all(x));
     for (uint64_t i = 0; i < 8; i++)
@@ -187,11 +174,10 @@ static void constants_specialise_kernels(void **state)
     assert_ptr_equal(once, defaults);
     assert_ptr_not_equal(once, thrice);
 
-    uint32_t *words = make_words(WORDS, 5), *out = make_words(WORDS, 6);
+    uint32_t *words = gpu_fixture_words(WORDS, 5), *out = gpu_fixture_words(WORDS, 6);
     struct gpu_buffer *x = gpu_fixture_filled(device, words, WORDS);
     struct gpu_buffer *y = gpu_fixture_buffer(device, GPU_MEMORY_DEVICE, WORDS * 4);
-    struct gpu_command *command;
-    gpu_assert_ok(gpu_command_begin(device, &command));
+    struct gpu_command *command = gpu_fixture_begin(device);
     const struct gpu_range ranges[] = {gpu_range_all(x), gpu_range_all(y)};
     const struct probe_push push = {.count = WORDS, .multiplier = 3, .addend = 1};
     gpu_dispatch(command, thrice, ranges, 2, &push, sizeof push, (WORDS + 31) / 32, 1, 1);
@@ -263,130 +249,6 @@ static void too_large_buffer_is_refused(void **state)
     gpu_device_destroy(device);
 }
 
-static void *map_anonymous(size_t bytes)
-{
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    assert_ptr_not_equal(memory, MAP_FAILED);
-    return memory;
-}
-
-// Experts read from the drive would arrive wrong on the card (or be copied once more than necessary).
-static void imported_memory_can_be_copied(void **state)
-{
-    (void)state;
-    enum { BYTES = 1 << 20 };
-    struct gpu_device *device = gpu_fixture_device(NULL);
-    if (!gpu_device_caps(device)->can_import) {
-        gpu_device_destroy(device);
-        skip();
-    }
-    uint32_t *host = map_anonymous(BYTES), *out = make_words(BYTES / 4, 8);
-    struct gpu_buffer *import, *buffer = gpu_fixture_buffer(device, GPU_MEMORY_DEVICE, BYTES);
-    gpu_assert_ok(gpu_buffer_import(device, GPU_MEMORY_UPLOAD, host, BYTES, "pool", &import));
-    assert_int_equal(gpu_device_usage(device).device_bytes, BYTES); // the other buffer
-    for (uint32_t i = 0; i < BYTES / 4; i++)
-        host[i] = i * 7;
-    struct gpu_command *command;
-    gpu_assert_ok(gpu_command_begin(device, &command));
-    gpu_copy(command, gpu_range_all(import), gpu_range_all(buffer));
-    gpu_assert_ok(gpu_command_submit(command, NULL));
-    gpu_fixture_read(device, buffer, out, BYTES / 4);
-    assert_memory_equal(host, out, BYTES);
-    assert_ptr_equal(gpu_buffer_map(import), host);
-    gpu_buffer_destroy(import);
-    gpu_buffer_destroy(buffer);
-    gpu_device_destroy(device);
-    munmap(host, BYTES);
-    mem_free(out);
-}
-
-// Experts would be computed with what a slot held before, or the next read would overwrite what is being computed with:
-// kernels read what the host wrote before the submission, at any place of the binding, and no longer than until its
-// tick.
-static void kernels_read_imported_memory(void **state)
-{
-    (void)state;
-    enum { BYTES = 1 << 20, PART = 1 << 14, ROUNDS = 40 };
-    struct gpu_device *device = gpu_fixture_device(NULL);
-    if (!gpu_device_caps(device)->can_bind_imports) {
-        gpu_device_destroy(device);
-        skip();
-    }
-    uint32_t *host = map_anonymous(BYTES), *out = make_words(PART / 4, 8);
-    struct gpu_buffer *import, *y = gpu_fixture_buffer(device, GPU_MEMORY_DEVICE, PART);
-    gpu_assert_ok(gpu_buffer_import(device, GPU_MEMORY_DEVICE, host, BYTES, "pool", &import));
-    assert_ptr_equal(gpu_buffer_map(import), host);
-    assert_int_equal(gpu_device_usage(device).device_bytes, BYTES + PART);
-    for (uint32_t round = 0; round < ROUNDS; round++) {
-        uint32_t offset = round * 7 % (BYTES / PART) * PART, *part = host + offset / 4;
-        uint64_t tick;
-        struct gpu_command *command;
-        for (uint32_t i = 0; i < PART / 4; i++)
-            part[i] = i * 7 + round;
-        gpu_assert_ok(gpu_command_begin(device, &command));
-        gpu_fixture_probe(device, command, gpu_range_make(import, offset, PART), gpu_range_all(y),
-                          (struct probe_push){.count = PART / 4, .multiplier = 3, .addend = 1});
-        gpu_assert_ok(gpu_command_submit(command, &tick));
-        gpu_assert_ok(gpu_wait(device, tick));
-        memset(part, 0xFF, PART);
-        gpu_fixture_read(device, y, out, PART / 4);
-        for (uint32_t i = 0; i < PART / 4; i++)
-            assert_int_equal(out[i], (i * 7 + round) * 3 + 1);
-    }
-    gpu_buffer_destroy(import);
-    assert_int_equal(gpu_device_usage(device).device_bytes, PART);
-    gpu_buffer_destroy(y);
-    gpu_device_destroy(device);
-    munmap(host, BYTES);
-    mem_free(out);
-}
-
-// A pool that the driver cannot bind at once, or that lies at an odd place, would crash instead of being cut or done
-// without.
-static void impossible_imports_are_refused(void **state)
-{
-    (void)state;
-    enum { BYTES = 1 << 20, LIMIT = 1 << 18 };
-    struct gpu_device *device = gpu_fixture_device(&(struct gpu_device_options){.max_buffer_bytes = LIMIT});
-    uint8_t *host = map_anonymous(BYTES);
-    struct gpu_buffer *buffer;
-    bool binds = gpu_device_caps(device)->can_bind_imports;
-    static const struct {
-        enum gpu_memory memory;
-        uint64_t offset, bytes;
-    } cases[] = {{GPU_MEMORY_DEVICE, 0, BYTES}, {GPU_MEMORY_DEVICE, 64, 4096}, {GPU_MEMORY_UPLOAD, 4096, 4000}};
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        assert_int_equal(
-            gpu_buffer_import(device, cases[i].memory, host + cases[i].offset, cases[i].bytes, "pool", &buffer),
-            SLUICE_ERR_UNSUPPORTED);
-        assert_null(buffer);
-    }
-    if (binds) {
-        gpu_assert_ok(gpu_buffer_import(device, GPU_MEMORY_DEVICE, host + LIMIT, LIMIT, "pool", &buffer));
-        gpu_buffer_destroy(buffer);
-    }
-    munmap(host, BYTES);
-    gpu_device_destroy(device);
-}
-
-// On drivers without import (NVK, newer ANV) the caller must be told to take its other path.
-static void import_can_be_absent(void **state)
-{
-    (void)state;
-    struct gpu_device *device = gpu_fixture_device(&(struct gpu_device_options){.no_import = true});
-    void *host = map_anonymous(4096);
-    struct gpu_buffer *buffer;
-    assert_false(gpu_device_caps(device)->can_import);
-    assert_false(gpu_device_caps(device)->can_bind_imports);
-    for (int i = 0; i < 2; i++) {
-        enum gpu_memory memory = i ? GPU_MEMORY_UPLOAD : GPU_MEMORY_DEVICE;
-        assert_int_equal(gpu_buffer_import(device, memory, host, 4096, "pool", &buffer), SLUICE_ERR_UNSUPPORTED);
-        assert_null(buffer);
-    }
-    munmap(host, 4096);
-    gpu_device_destroy(device);
-}
-
 struct times {
     uint64_t probe_ns, probe_count, label_ns, label_count, copy_count;
 };
@@ -415,8 +277,7 @@ static void timestamps_are_plausible(void **state)
     struct gpu_buffer *y = gpu_fixture_buffer(device, GPU_MEMORY_DEVICE, WORDS * 4);
     const struct probe_push push = {.count = WORDS, .multiplier = 3, .addend = 1};
     for (int i = 0; i < 2; i++) {
-        struct gpu_command *command;
-        gpu_assert_ok(gpu_command_begin(device, &command));
+        struct gpu_command *command = gpu_fixture_begin(device);
         gpu_copy(command, gpu_range_all(x), gpu_range_all(y));
         gpu_label(command, "mixer");
         for (int d = 0; d < 100; d++)
@@ -518,10 +379,6 @@ int main(void)
         cmocka_unit_test(a_recorded_failure_stops_the_submission),
         cmocka_unit_test(finished_commands_are_reused),
         cmocka_unit_test(too_large_buffer_is_refused),
-        cmocka_unit_test(imported_memory_can_be_copied),
-        cmocka_unit_test(kernels_read_imported_memory),
-        cmocka_unit_test(impossible_imports_are_refused),
-        cmocka_unit_test(import_can_be_absent),
         cmocka_unit_test(timestamps_are_plausible),
         cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(reflection_knows_the_kernel),

@@ -29,13 +29,6 @@ static void finish(struct bench *b)
     gpu_device_destroy(b->device);
 }
 
-static struct gpu_command *begin(struct gpu_device *device)
-{
-    struct gpu_command *command;
-    gpu_assert_ok(gpu_command_begin(device, &command));
-    return command;
-}
-
 static void submit(struct gpu_device *device, struct gpu_command *command, bool waits)
 {
     uint64_t tick;
@@ -51,7 +44,7 @@ struct step {
 
 static void probe(struct bench *b, const struct step *s, bool waits)
 {
-    struct gpu_command *command = begin(b->device);
+    struct gpu_command *command = gpu_fixture_begin(b->device);
     gpu_fixture_probe(b->device, command, gpu_range_all(b->x), gpu_range_make(b->y, 4ull * s->to, BYTES),
                       (struct probe_push){.count = s->count, .multiplier = s->multiplier, .addend = s->addend});
     submit(b->device, command, waits);
@@ -79,7 +72,7 @@ static void the_same_is_recorded_twice_only(void **state)
     assert_int_equal(after.dispatches - before.dispatches, TIMES);
     assert_int_equal(after.barriers - before.barriers, TIMES);
     // What it reads is what is there now, not what was there then.
-    struct gpu_command *command = begin(b.device);
+    struct gpu_command *command = gpu_fixture_begin(b.device);
     gpu_clear(command, gpu_range_all(b.x));
     submit(b.device, command, false);
     probe(&b, &(struct step){0, WORDS, 3, 1}, false);
@@ -107,7 +100,7 @@ static void what_differs_is_not_confused(void **state)
     for (uint32_t round = 0; round < ROUNDS; round++)
         for (uint32_t i = 0; i < STEPS; i++) {
             const struct step *s = &steps[(i * (round + 1)) % STEPS];
-            struct gpu_command *command = begin(b.device);
+            struct gpu_command *command = gpu_fixture_begin(b.device);
             gpu_clear(command, gpu_range_all(b.y));
             submit(b.device, command, false);
             probe(&b, s, false);
@@ -136,7 +129,7 @@ static void grids_are_not_confused(void **state)
     const struct gpu_range ranges[] = {gpu_range_all(b.x), gpu_range_make(b.y, 0, BYTES)};
     for (uint32_t round = 0; round < ROUNDS; round++)
         for (uint32_t groups = 1; groups <= 4; groups++) {
-            struct gpu_command *command = begin(b.device);
+            struct gpu_command *command = gpu_fixture_begin(b.device);
             gpu_clear(command, gpu_range_all(b.y));
             gpu_dispatch(command, kernel, ranges, 2, &push, sizeof push, groups, 1, 1);
             submit(b.device, command, false);
@@ -159,7 +152,7 @@ static void what_is_in_flight_is_recorded_anew(void **state)
     struct gpu_command *commands[2];
     for (uint32_t s = 0; s < SUBMITS; s++) { // none is waited for; both of a submission are the same
         for (uint32_t c = 0; c < 2; c++) {
-            commands[c] = begin(b.device);
+            commands[c] = gpu_fixture_begin(b.device);
             for (uint32_t i = 0; i < LOAD; i++)
                 gpu_fixture_probe(b.device, commands[c], gpu_range_all(b.x), gpu_range_all(b.x),
                                   (struct probe_push){.count = WORDS, .multiplier = 5, .addend = i});
@@ -189,7 +182,7 @@ static void parts_are_found_each_for_itself(void **state)
     struct gpu_range t[] = {gpu_range_make(b.y, 0, BYTES), gpu_range_make(b.y, BYTES, BYTES),
                             gpu_range_make(b.y, 2 * BYTES, BYTES)};
     for (uint32_t round = 0; round < ROUNDS; round++) {
-        struct gpu_command *command = begin(b.device);
+        struct gpu_command *command = gpu_fixture_begin(b.device);
         gpu_part(command); // nothing precedes it
         gpu_fixture_probe(b.device, command, gpu_range_all(b.x), t[0], (struct probe_push){WORDS, 3, 1});
         gpu_part(command);
@@ -204,7 +197,7 @@ static void parts_are_found_each_for_itself(void **state)
     assert_int_equal(after.recorded - before.recorded, 2 + ROUNDS + 2);
     assert_int_equal(after.replayed - before.replayed, 2 * (ROUNDS - 2));
     assert_int_equal(after.barriers - before.barriers, 3 * ROUNDS);
-    struct gpu_command *command = begin(b.device); // more parts than a command has
+    struct gpu_command *command = gpu_fixture_begin(b.device); // more parts than a command has
     for (uint32_t i = 0; i < 20; i++) {
         gpu_fixture_probe(b.device, command, t[2], t[2], (struct probe_push){WORDS, 1, i});
         gpu_part(command);
@@ -212,7 +205,7 @@ static void parts_are_found_each_for_itself(void **state)
     submit(b.device, command, false);
     gpu_fixture_read(b.device, b.y, out, 1);
     struct gpu_buffer *last = gpu_fixture_buffer(b.device, GPU_MEMORY_DEVICE, BYTES);
-    command = begin(b.device);
+    command = gpu_fixture_begin(b.device);
     gpu_copy(command, t[2], gpu_range_all(last));
     submit(b.device, command, false);
     gpu_fixture_read(b.device, last, out, WORDS);
@@ -226,7 +219,7 @@ static void parts_are_found_each_for_itself(void **state)
 static bool remembered(struct bench *b, struct gpu_memo *memo, uint64_t key, struct gpu_buffer *y, uint32_t addend,
                        bool waits)
 {
-    struct gpu_command *command = begin(b->device);
+    struct gpu_command *command = gpu_fixture_begin(b->device);
     bool known = gpu_again(command, memo, key);
     if (!known)
         gpu_fixture_probe(b->device, command, gpu_range_all(b->x), gpu_range_make(y, 0, BYTES),
@@ -257,7 +250,7 @@ static void a_memo_knows_what_was_submitted_for_it(void **state)
     assert_true(known >= ROUNDS - LEARNING - 4 && known < ROUNDS - LEARNING); // some are audited
     expect_words(&b, b.y, 5);
     for (uint32_t i = 0; i < CANCELLED; i++) { // what is given up can be had again
-        struct gpu_command *command = begin(b.device);
+        struct gpu_command *command = gpu_fixture_begin(b.device);
         (void)gpu_again(command, &memo, 5);
         gpu_command_cancel(command);
     }
@@ -285,7 +278,7 @@ static void known_parts_go_with_others(void **state)
     struct gpu_range t[] = {gpu_range_make(b.y, 0, BYTES), gpu_range_make(b.y, BYTES, BYTES)};
     struct gpu_buffer *out = gpu_fixture_buffer(b.device, GPU_MEMORY_READBACK, BYTES);
     for (uint32_t round = 0; round < ROUNDS; round++) {
-        struct gpu_command *command = begin(b.device);
+        struct gpu_command *command = gpu_fixture_begin(b.device);
         if (!gpu_again(command, &first, 0))
             gpu_fixture_probe(b.device, command, gpu_range_all(b.x), t[0], (struct probe_push){WORDS, 3, 1});
         gpu_part(command);
@@ -321,7 +314,7 @@ static void commands_of_a_destroyed_buffer_are_gone(void **state)
         struct gpu_buffer *y = gpu_fixture_buffer(b.device, GPU_MEMORY_DEVICE, BYTES);
         struct gpu_buffer *z = gpu_fixture_buffer(b.device, GPU_MEMORY_DEVICE, BYTES); // in copies only
         for (uint32_t i = 0; i < TIMES; i++) {
-            struct gpu_command *command = begin(b.device);
+            struct gpu_command *command = gpu_fixture_begin(b.device);
             gpu_fixture_probe(b.device, command, gpu_range_all(b.x), gpu_range_all(y),
                               (struct probe_push){.count = WORDS, .multiplier = 5, .addend = 9});
             gpu_part(command);
@@ -357,7 +350,7 @@ static void what_is_kept_is_bounded(void **state)
     for (uint32_t i = 0; i < 3; i++) // large ones come, too
         for (uint32_t t = 0; t < TIMES; t++) {
             uint32_t out[WORDS];
-            struct gpu_command *command = begin(b.device);
+            struct gpu_command *command = gpu_fixture_begin(b.device);
             for (uint32_t d = 0; d < 20000; d++)
                 gpu_fixture_probe(b.device, command, gpu_range_all(b.x), gpu_range_make(b.y, 0, BYTES),
                                   (struct probe_push){.count = 64, .multiplier = 1, .addend = i});

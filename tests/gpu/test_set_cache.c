@@ -14,27 +14,11 @@ static struct gpu_range part(struct gpu_buffer *buffer, uint32_t index)
     return gpu_range_make(buffer, (uint64_t)index * PART_BYTES, PART_BYTES);
 }
 
-static struct gpu_command *begin(struct gpu_device *device)
-{
-    struct gpu_command *command;
-    gpu_assert_ok(gpu_command_begin(device, &command));
-    return command;
-}
-
 static void probe_part(struct gpu_device *device, struct gpu_command *command, struct gpu_buffer *x,
                        struct gpu_buffer *y, uint32_t index)
 {
     gpu_fixture_probe(device, command, part(x, index), part(y, index),
                       (struct probe_push){.count = PART, .multiplier = 3, .addend = index});
-}
-
-static uint32_t *make_words(uint32_t count)
-{
-    uint32_t *words = mem_alloc(count, sizeof *words);
-    assert_non_null(words);
-    for (uint32_t i = 0; i < count; i++)
-        words[i] = i * 2654435761u;
-    return words;
 }
 
 // Every token would pay for the same descriptor sets again.
@@ -46,7 +30,7 @@ static void repeated_ranges_need_one_set(void **state)
     struct gpu_buffer *x = gpu_fixture_buffer(device, GPU_MEMORY_DEVICE, DIFFERENT * PART_BYTES);
     struct gpu_buffer *y = gpu_fixture_buffer(device, GPU_MEMORY_DEVICE, DIFFERENT * PART_BYTES);
     for (uint32_t i = 0; i < COMMANDS; i++) {
-        struct gpu_command *command = begin(device);
+        struct gpu_command *command = gpu_fixture_begin(device);
         for (uint32_t d = 0; d < 2 * DIFFERENT; d++)
             probe_part(device, command, x, y, d % DIFFERENT);
         gpu_assert_ok(gpu_command_submit(command, NULL));
@@ -67,11 +51,11 @@ static void a_new_buffer_in_an_old_ones_place_is_bound(void **state)
     (void)state;
     enum { ROUNDS = 40 };
     struct gpu_device *device = gpu_fixture_device(NULL);
-    uint32_t *words = make_words(PART), out[PART];
+    uint32_t *words = gpu_fixture_words(PART, 0), out[PART];
     struct gpu_buffer *x = gpu_fixture_filled(device, words, PART);
     for (uint32_t round = 0; round < ROUNDS; round++) {
         struct gpu_buffer *y = gpu_fixture_buffer(device, GPU_MEMORY_DEVICE, PART_BYTES);
-        struct gpu_command *command = begin(device);
+        struct gpu_command *command = gpu_fixture_begin(device);
         gpu_fixture_probe(device, command, part(x, 0), part(y, 0),
                           (struct probe_push){.count = PART, .multiplier = 5, .addend = round});
         gpu_assert_ok(gpu_command_submit(command, NULL));
@@ -92,14 +76,14 @@ static void an_open_command_keeps_its_sets(void **state)
     (void)state;
     enum { OTHERS = 50 };
     struct gpu_device *device = gpu_fixture_device(NULL);
-    uint32_t *words = make_words(PART), out[PART];
+    uint32_t *words = gpu_fixture_words(PART, 0), out[PART];
     struct gpu_buffer *x = gpu_fixture_filled(device, words, PART);
     struct gpu_buffer *y = gpu_fixture_buffer(device, GPU_MEMORY_DEVICE, PART_BYTES);
-    struct gpu_command *open = begin(device);
+    struct gpu_command *open = gpu_fixture_begin(device);
     probe_part(device, open, x, y, 0);
     for (uint32_t i = 0; i < OTHERS; i++) { // their sets name nothing any more and are filled anew
         struct gpu_buffer *z = gpu_fixture_buffer(device, GPU_MEMORY_DEVICE, PART_BYTES);
-        struct gpu_command *command = begin(device);
+        struct gpu_command *command = gpu_fixture_begin(device);
         probe_part(device, command, x, z, 0);
         gpu_assert_ok(gpu_command_submit(command, NULL));
         gpu_assert_ok(gpu_wait(device, gpu_tick_last(device)));
@@ -121,7 +105,7 @@ static void probe_all_parts(struct gpu_device *device, struct gpu_buffer *x, str
 {
     enum { PER_COMMAND = 1000 };
     for (uint32_t done = 0; done < PARTS;) {
-        struct gpu_command *command = begin(device);
+        struct gpu_command *command = gpu_fixture_begin(device);
         for (uint32_t i = 0; i < PER_COMMAND && done < PARTS; i++, done++)
             probe_part(device, command, x, y, (uint32_t)((uint64_t)done * step % PARTS));
         gpu_assert_ok(gpu_command_submit(command, NULL));
@@ -135,13 +119,13 @@ static void more_ranges_than_are_kept(void **state)
 {
     (void)state;
     struct gpu_device *device = gpu_fixture_device(NULL);
-    uint32_t *words = make_words(PARTS * PART), *out = make_words(PARTS * PART);
+    uint32_t *words = gpu_fixture_words(PARTS * PART, 0), *out = gpu_fixture_words(PARTS * PART, 0);
     struct gpu_buffer *x = gpu_fixture_filled(device, words, PARTS * PART);
     struct gpu_buffer *y = gpu_fixture_buffer(device, GPU_MEMORY_DEVICE, (uint64_t)PARTS * PART_BYTES);
     static const uint32_t steps[] = {1, 7, 1};
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
         bool waits = i % 2 == 0;
-        struct gpu_command *command = begin(device);
+        struct gpu_command *command = gpu_fixture_begin(device);
         gpu_clear(command, gpu_range_all(y));
         gpu_assert_ok(gpu_command_submit(command, NULL));
         probe_all_parts(device, x, y, steps[i], waits);
