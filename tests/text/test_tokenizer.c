@@ -1,3 +1,5 @@
+// The tokenizer against the ids of Hugging Face, hostile text, and long runs. Its parts: test_splitter.c,
+// test_merges.c.
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,9 +10,7 @@
 
 #include "runtime/base/mem.h"
 #include "runtime/base/random.h"
-#include "runtime/text/merges.h"
 #include "runtime/text/nfc.h"
-#include "runtime/text/splitter.h"
 #include "runtime/text/tokenizer.h"
 #include "tests/text/text_data.h"
 
@@ -193,165 +193,6 @@ static void invalid_bytes_become_replacement_characters(void **state)
     tokenizer_destroy(tokenizer);
 }
 
-// U+180E counts as white space for PCRE2 but not for Hugging Face: Mongolian text would be cut elsewhere.
-static void mongolian_vowel_separator_is_no_space(void **state)
-{
-    (void)state;
-    static const char text[] = "\u182A\u180E \u2003x";
-    struct splitter *splitter;
-    struct splitter_run run;
-    size_t start, end;
-    assert_int_equal(splitter_create("[^\\s]+|\\s+", 10, &splitter), SLUICE_OK);
-    assert_int_equal(splitter_run_init(&run, splitter), SLUICE_OK);
-    splitter_run_start(&run, (const uint8_t *)text, strlen(text));
-    assert_int_equal(splitter_run_next(&run, &start, &end), SLUICE_OK);
-    assert_int_equal(end, 6);
-    assert_int_equal(splitter_run_next(&run, &start, &end), SLUICE_OK);
-    assert_int_equal(end, 10);
-    splitter_run_finish(&run);
-    splitter_destroy(splitter);
-}
-
-// Distributions have PCRE2 with older tables than the Hugging Face library: Chinese characters of 2023 would be cut
-// off.
-static void letters_of_newer_unicode_are_letters(void **state)
-{
-    (void)state;
-    static const char pattern[] = "[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}|\\s|.";
-    static const char text[] = " a\U0002EBF0b\U0001E5F1\U0001E4F0c";
-    static const size_t ends[] = {7, 11, 15, 16};
-    struct splitter *splitter;
-    struct splitter_run run;
-    size_t start, end;
-    assert_int_equal(splitter_create(pattern, strlen(pattern), &splitter), SLUICE_OK);
-    assert_int_equal(splitter_run_init(&run, splitter), SLUICE_OK);
-    splitter_run_start(&run, (const uint8_t *)text, strlen(text));
-    for (size_t i = 0; i < 4; i++) {
-        assert_int_equal(splitter_run_next(&run, &start, &end), SLUICE_OK);
-        assert_int_equal(end, ends[i]);
-    }
-    assert_int_equal(splitter_run_next(&run, &start, &end), SLUICE_PENDING);
-    splitter_run_finish(&run);
-    splitter_destroy(splitter);
-}
-
-// Text that an expression does not match, or matches emptily, would be lost.
-static void splitter_gives_all_of_the_text(void **state)
-{
-    (void)state;
-    static const char *const patterns[] = {"b", "b*", "(?=b)", "\\s+", "x", "$"};
-    static const char text[] = "aabbcb\u00E9 bb";
-    for (size_t i = 0; i < sizeof patterns / sizeof patterns[0]; i++) {
-        struct splitter *splitter;
-        struct splitter_run run;
-        assert_int_equal(splitter_create(patterns[i], strlen(patterns[i]), &splitter), SLUICE_OK);
-        assert_int_equal(splitter_run_init(&run, splitter), SLUICE_OK);
-        splitter_run_start(&run, (const uint8_t *)text, strlen(text));
-        size_t start, end, done = 0;
-        while (splitter_run_next(&run, &start, &end) == SLUICE_OK) {
-            assert_int_equal(start, done);
-            assert_true(end > start);
-            done = end;
-        }
-        assert_int_equal(done, strlen(text));
-        splitter_run_finish(&run);
-        splitter_destroy(splitter);
-    }
-}
-
-// An expression from a hostile file could keep the program busy for ever.
-static void splitter_gives_up_on_exponential_expressions(void **state)
-{
-    (void)state;
-    static const char pattern[] = "(?:(a|aa)+)+[bc]";
-    static char text[200];
-    memset(text, 'a', sizeof text);
-    struct splitter *splitter;
-    struct splitter_run run;
-    size_t start, end;
-    assert_int_equal(splitter_create(pattern, strlen(pattern), &splitter), SLUICE_OK);
-    assert_int_equal(splitter_run_init(&run, splitter), SLUICE_OK);
-    splitter_run_start(&run, (const uint8_t *)text, sizeof text);
-    assert_int_equal(splitter_run_next(&run, &start, &end), SLUICE_ERR_UNSUPPORTED);
-    splitter_run_finish(&run);
-    splitter_destroy(splitter);
-}
-
-// Long runs need more backtracking points than the machine code's stack holds; they must not be dropped or refused.
-static void splitter_survives_a_full_machine_code_stack(void **state)
-{
-    (void)state;
-    static const char pattern[] = "(?:a|b)*c|a";
-    enum { BYTES = 60000 };
-    char *text = malloc(BYTES);
-    memset(text, 'a', BYTES);
-    text[BYTES - 1] = 'c';
-    struct splitter *splitter;
-    struct splitter_run run;
-    size_t start, end;
-    assert_int_equal(splitter_create(pattern, strlen(pattern), &splitter), SLUICE_OK);
-    assert_int_equal(splitter_run_init(&run, splitter), SLUICE_OK);
-    splitter_run_start(&run, (const uint8_t *)text, BYTES);
-    assert_int_equal(splitter_run_next(&run, &start, &end), SLUICE_OK);
-    assert_int_equal(end, BYTES);
-    splitter_run_finish(&run);
-    splitter_destroy(splitter);
-    free(text);
-}
-
-static uint64_t merge_steps(const struct merges *merges, size_t count)
-{
-    struct merge_work work = {0};
-    int32_t *ids = calloc(count, sizeof *ids);
-    for (size_t i = 0; i < count; i++)
-        ids[i] = 1;
-    size_t left = count;
-    assert_int_equal(merges_apply(merges, &work, ids, &left), SLUICE_OK);
-    uint64_t steps = work.steps;
-    merge_work_finish(&work);
-    free(ids);
-    return steps;
-}
-
-// A megabyte of one letter (a damaged scan, a base64 block) would take hours.
-static void merging_takes_linear_time(void **state)
-{
-    (void)state;
-    struct merges merges;
-    assert_int_equal(merges_init(&merges, 16), SLUICE_OK);
-    for (int32_t i = 0; i < 5; i++) // 1 1 -> 2, 2 2 -> 3, ...
-        merges_put(&merges, i + 1, i + 1, (uint32_t)i, i + 2);
-    uint64_t small = merge_steps(&merges, 1 << 12), large = merge_steps(&merges, 1 << 18);
-    assert_true(large < small * 64 * 3); // 64 times the text, and the heap is 2.5 times as high in the worst case
-    merges_finish(&merges);
-}
-
-// The two ways of merging (short and long words) must agree, or an id would depend on the length of its word.
-static void short_and_long_words_merge_alike(void **state)
-{
-    (void)state;
-    struct merges merges;
-    struct merge_work work = {0};
-    assert_int_equal(merges_init(&merges, 64), SLUICE_OK);
-    for (int32_t i = 0; i < 40; i++)
-        merges_put(&merges, (i * 7) % 12, (i * 5 + i / 12) % 12, (uint32_t)((i * 23) % 40), 4 + i % 8);
-    uint64_t seed = 1;
-    for (int round = 0; round < 2000; round++) {
-        int32_t shorter[24], longer[64];
-        size_t short_count = 1 + random_next(&seed) % 24, long_count = short_count + 40;
-        for (size_t i = 0; i < short_count; i++)
-            shorter[i] = longer[i] = (int32_t)(random_next(&seed) % 4);
-        for (size_t i = short_count; i < long_count; i++)
-            longer[i] = 1000; // merges with nothing
-        assert_int_equal(merges_apply(&merges, &work, shorter, &short_count), SLUICE_OK);
-        assert_int_equal(merges_apply(&merges, &work, longer, &long_count), SLUICE_OK);
-        assert_int_equal(long_count, short_count + 40);
-        assert_memory_equal(shorter, longer, short_count * sizeof *shorter);
-    }
-    merge_work_finish(&work);
-    merges_finish(&merges);
-}
-
 // A megabyte of white space, of one letter, or of marks in the wrong order must go through; each once took quadratic
 // time in some library underneath, so that this test would not end.
 static void long_runs_are_encoded(void **state)
@@ -507,13 +348,6 @@ int main(void)
         cmocka_unit_test(added_tokens_are_text_when_asked),
         cmocka_unit_test(added_tokens_match_leftmost_and_longest),
         cmocka_unit_test(invalid_bytes_become_replacement_characters),
-        cmocka_unit_test(mongolian_vowel_separator_is_no_space),
-        cmocka_unit_test(letters_of_newer_unicode_are_letters),
-        cmocka_unit_test(splitter_gives_all_of_the_text),
-        cmocka_unit_test(splitter_gives_up_on_exponential_expressions),
-        cmocka_unit_test(splitter_survives_a_full_machine_code_stack),
-        cmocka_unit_test(merging_takes_linear_time),
-        cmocka_unit_test(short_and_long_words_merge_alike),
         cmocka_unit_test(long_runs_are_encoded),
         cmocka_unit_test(normalisation_does_not_depend_on_chunks),
         cmocka_unit_test(random_bytes_round_trip),
