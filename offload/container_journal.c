@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -14,8 +15,9 @@
 struct disk_start {
     uint8_t magic[8];
     uint8_t identity[16];
-    uint64_t reserved;
-    uint64_t check; // XXH3-64 of what precedes
+    uint32_t item_count, reserved;
+    char text[CONTAINER_JOURNAL_TEXT_BYTES]; // ends with a zero, filled with zeros
+    uint64_t check;                          // XXH3-64 of what precedes
 };
 
 struct disk_entry {
@@ -24,11 +26,11 @@ struct disk_entry {
     uint64_t check; // XXH3-64 of what precedes, seeded with the entry's number
 };
 
-_Static_assert(sizeof(struct disk_start) == 40 && sizeof(struct disk_entry) == 32, "on disk");
+_Static_assert(sizeof(struct disk_start) == 552 && sizeof(struct disk_entry) == 32, "on disk");
 
 enum { ENTRIES_PER_TRANSFER = 128 };
 
-static const char journal_magic[8] = {'S', 'L', 'J', 'R', 'N', 'L', '1', '\n'};
+static const char journal_magic[8] = {'S', 'L', 'J', 'R', 'N', 'L', '2', '\n'};
 
 enum sluice_status container_journal_open(struct container_journal *journal, char *path)
 {
@@ -53,31 +55,50 @@ static uint64_t entry_check(const struct disk_entry *entry, uint64_t number)
     return XXH3_64bits_withSeed(entry, offsetof(struct disk_entry, check), number);
 }
 
-static bool start_matches(const struct disk_start *start, const uint8_t identity[16])
+static bool start_valid(const struct disk_start *start)
 {
     return memcmp(start->magic, journal_magic, sizeof start->magic) == 0 &&
            start->check == XXH3_64bits(start, offsetof(struct disk_start, check)) &&
-           memcmp(start->identity, identity, sizeof start->identity) == 0;
+           start->text[sizeof start->text - 1] == '\0';
 }
 
-enum sluice_status container_journal_load(struct container_journal *journal, const uint8_t identity[16], bool *matches,
-                                          container_journal_function *entry, void *user)
+static enum sluice_status journal_bytes(const struct container_journal *journal, uint64_t *bytes)
 {
-    struct disk_start start;
     struct stat info;
-    enum sluice_status status;
-    *matches = false;
+    *bytes = 0;
     if (fstat(journal->descriptor, &info) != 0)
         return error_set(SLUICE_ERR_IO, "%s: cannot stat: %s", journal->path, strerror(errno));
-    uint64_t file_bytes = (uint64_t)info.st_size;
-    if (file_bytes < sizeof start)
+    *bytes = (uint64_t)info.st_size;
+    return SLUICE_OK;
+}
+
+enum sluice_status container_journal_read_start(struct container_journal *journal,
+                                                struct container_journal_start *start, bool *valid)
+{
+    struct disk_start disk;
+    uint64_t bytes;
+    enum sluice_status status;
+    *valid = false;
+    TRY(journal_bytes(journal, &bytes));
+    if (bytes < sizeof disk)
         return SLUICE_OK;
-    TRY(file_range_read(journal->descriptor, journal->path, &start, sizeof start, 0));
-    if (!start_matches(&start, identity))
-        return SLUICE_OK;
-    *matches = true;
-    journal->end_bytes = sizeof start;
-    for (uint64_t i = 0; file_bytes - journal->end_bytes >= sizeof(struct disk_entry); i++) {
+    TRY(file_range_read(journal->descriptor, journal->path, &disk, sizeof disk, 0));
+    *valid = start_valid(&disk);
+    memcpy(start->identity, disk.identity, sizeof start->identity);
+    memcpy(start->text, disk.text, sizeof start->text);
+    start->item_count = disk.item_count;
+fail:
+    return status;
+}
+
+enum sluice_status container_journal_load(struct container_journal *journal, container_journal_function *entry,
+                                          void *user)
+{
+    uint64_t bytes;
+    enum sluice_status status;
+    TRY(journal_bytes(journal, &bytes));
+    journal->end_bytes = sizeof(struct disk_start);
+    for (uint64_t i = 0; bytes - journal->end_bytes >= sizeof(struct disk_entry); i++) {
         struct disk_entry disk;
         TRY(file_range_read(journal->descriptor, journal->path, &disk, sizeof disk, journal->end_bytes));
         if (disk.check != entry_check(&disk, i))
@@ -87,11 +108,15 @@ enum sluice_status container_journal_load(struct container_journal *journal, con
         TRY(entry(user, &loaded));
         journal->end_bytes += sizeof disk;
     }
+fail:
+    return status;
+}
+
+enum sluice_status container_journal_cut(struct container_journal *journal)
+{
     if (ftruncate(journal->descriptor, (off_t)journal->end_bytes) != 0)
         return error_set(SLUICE_ERR_IO, "%s: cannot shorten: %s", journal->path, strerror(errno));
     return SLUICE_OK;
-fail:
-    return status;
 }
 
 static enum sluice_status sync_journal(struct container_journal *journal)
@@ -101,19 +126,21 @@ static enum sluice_status sync_journal(struct container_journal *journal)
     return SLUICE_OK;
 }
 
-enum sluice_status container_journal_reset(struct container_journal *journal, const uint8_t identity[16])
+enum sluice_status container_journal_reset(struct container_journal *journal,
+                                           const struct container_journal_start *start)
 {
-    struct disk_start start = {0};
+    struct disk_start disk = {.item_count = start->item_count};
     enum sluice_status status;
-    memcpy(start.magic, journal_magic, sizeof start.magic);
-    memcpy(start.identity, identity, sizeof start.identity);
-    start.check = XXH3_64bits(&start, offsetof(struct disk_start, check));
+    memcpy(disk.magic, journal_magic, sizeof disk.magic);
+    memcpy(disk.identity, start->identity, sizeof disk.identity);
+    snprintf(disk.text, sizeof disk.text, "%s", start->text);
+    disk.check = XXH3_64bits(&disk, offsetof(struct disk_start, check));
     if (ftruncate(journal->descriptor, 0) != 0)
         return error_set(SLUICE_ERR_IO, "%s: cannot empty: %s", journal->path, strerror(errno));
-    TRY(file_range_write(journal->descriptor, journal->path, &start, sizeof start, 0, journal->write,
-                         journal->write_user, NULL));
+    TRY(file_range_write(journal->descriptor, journal->path, &disk, sizeof disk, 0, journal->write, journal->write_user,
+                         NULL));
     TRY(sync_journal(journal));
-    journal->end_bytes = sizeof start;
+    journal->end_bytes = sizeof disk;
 fail:
     return status;
 }

@@ -65,16 +65,31 @@ enum sluice_status container_part_full(int descriptor, const char *part_path, ui
                      part_path, size_format(missing_bytes, missing), size_format(free_bytes(descriptor), free_text));
 }
 
-enum sluice_status container_part_reserve(int descriptor, const char *part_path, uint64_t file_bytes)
+static enum sluice_status find_missing(int descriptor, const char *part_path, uint64_t file_bytes,
+                                       uint64_t *missing_bytes)
 {
     struct stat info;
     if (fstat(descriptor, &info) != 0)
         return error_set(SLUICE_ERR_IO, "%s: cannot stat: %s", part_path, strerror(errno));
     uint64_t have_bytes = (uint64_t)info.st_blocks * 512; // POSIX leaves the unit open; Linux has always 512
-    uint64_t missing_bytes = file_bytes > have_bytes ? file_bytes - have_bytes : 0;
-    if (missing_bytes > free_bytes(descriptor))
-        return container_part_full(descriptor, part_path, missing_bytes);
+    *missing_bytes = file_bytes > have_bytes ? file_bytes - have_bytes : 0;
+    return *missing_bytes > free_bytes(descriptor) ? container_part_full(descriptor, part_path, *missing_bytes)
+                                                   : SLUICE_OK;
+}
+
+enum sluice_status container_part_check_room(int descriptor, const char *part_path, uint64_t file_bytes)
+{
+    uint64_t missing_bytes;
+    return find_missing(descriptor, part_path, file_bytes, &missing_bytes);
+}
+
+enum sluice_status container_part_reserve(int descriptor, const char *part_path, uint64_t file_bytes)
+{
+    uint64_t missing_bytes = 0;
     int result;
+    enum sluice_status status = find_missing(descriptor, part_path, file_bytes, &missing_bytes);
+    if (status < 0)
+        return status;
     do
         result = fallocate(descriptor, 0, 0, (off_t)file_bytes);
     while (result != 0 && errno == EINTR);

@@ -14,6 +14,9 @@ enum sluice_status container_part_open(const char *part_path, int *descriptor);
 // Not locked: only used while the other one is open.
 int container_part_open_direct(const char *part_path);
 
+// Whether file_bytes would fit. Errors as container_part_reserve.
+enum sluice_status container_part_check_room(int descriptor, const char *part_path, uint64_t file_bytes);
+
 // Makes the file file_bytes long, with its room reserved where the file system can. SLUICE_ERR_IO with the room needed
 // and free if it does not fit.
 enum sluice_status container_part_reserve(int descriptor, const char *part_path, uint64_t file_bytes);

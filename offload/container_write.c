@@ -79,45 +79,93 @@ static enum sluice_status resume_item(void *user, const struct container_journal
     return SLUICE_OK;
 }
 
-static enum sluice_status start_over(struct container_writer *w, const uint8_t identity[16])
+// Killed between two of these steps it leaves an empty file, or a journal that is ours and lists nothing.
+static enum sluice_status start_over(struct container_writer *w, const struct container_journal_start *start)
 {
     enum sluice_status status;
     w->fresh = true;
     if (ftruncate(w->descriptor, 0) != 0)
         return error_set(SLUICE_ERR_IO, "%s: cannot empty: %s", w->part_path, strerror(errno));
+    TRY(container_part_check_room(w->descriptor, w->part_path, w->directory.header.file_bytes));
+    TRY(container_journal_reset(&w->journal, start));
     TRY(container_part_reserve(w->descriptor, w->part_path, w->directory.header.file_bytes));
-    TRY(container_journal_reset(&w->journal, identity));
 fail:
     return status;
 }
 
-// Takes over what the journal lists, if it belongs to the same plan; else empties both files.
-static enum sluice_status resume(struct container_writer *w)
+// Takes over what the journal lists.
+static enum sluice_status go_on(struct container_writer *w)
 {
     struct resumption r = {.w = w};
-    uint8_t identity[16];
-    bool matches = false;
+    uint64_t file_bytes = w->directory.header.file_bytes;
     enum sluice_status status = SLUICE_ERR_MEMORY;
-    plan_identity(&w->directory, identity);
     r.buffer = mem_alloc(COMPARE_BUFFER_BYTES, 1);
     if (!r.buffer)
         goto fail;
-    off_t part_bytes = lseek(w->descriptor, 0, SEEK_END);
-    if (part_bytes == (off_t)w->directory.header.file_bytes)
-        TRY(container_journal_load(&w->journal, identity, &matches, resume_item, &r));
-    if (matches) {
-        TRY(container_part_reserve(w->descriptor, w->part_path, w->directory.header.file_bytes));
-        w->progress.bytes_resumed = w->progress.bytes_done;
-        log_message(LOG_NOTE, "%s: going on; %" PRIu32 " of %" PRIu32 " items are there, %" PRIu32 " had changed",
-                    w->path, r.resumed_count, w->item_count, r.changed_count);
-    } else {
-        if (part_bytes > 0)
-            log_message(LOG_WARNING, "%s: what is there is of another conversion; starting over", w->part_path);
-        TRY(start_over(w, identity));
-    }
-    status = SLUICE_OK;
+    if (ftruncate(w->descriptor, (off_t)file_bytes) != 0)
+        TRY(error_set(SLUICE_ERR_IO, "%s: cannot set the size: %s", w->part_path, strerror(errno)));
+    TRY(container_part_reserve(w->descriptor, w->part_path, file_bytes));
+    TRY(container_journal_load(&w->journal, resume_item, &r));
+    TRY(container_journal_cut(&w->journal));
+    w->progress.bytes_resumed = w->progress.bytes_done;
+    log_message(LOG_NOTE, "%s: going on; %" PRIu32 " of %" PRIu32 " items are there, %" PRIu32 " had changed", w->path,
+                r.resumed_count, w->item_count, r.changed_count);
 fail:
     mem_free(r.buffer);
+    return status;
+}
+
+static enum sluice_status count_item(void *user, const struct container_journal_entry *entry)
+{
+    (void)entry;
+    ++*(uint32_t *)user;
+    return SLUICE_OK;
+}
+
+// Somebody may want it: says whose it is. `theirs` NULL: unknown.
+static enum sluice_status refuse(struct container_writer *w, const struct container_journal_start *theirs,
+                                 const struct container_journal_start *ours)
+{
+    static const char advice[] = "pass --restart to throw it away, or write to another file";
+    uint32_t count = 0;
+    enum sluice_status status;
+    if (!theirs) {
+        if (lseek(w->journal.descriptor, 0, SEEK_END) == 0)
+            unlink(w->journal.path); // opening it made it
+        return error_set(SLUICE_ERR_ARGUMENT,
+                         "%s: is there already, and what wrote it is unknown (its list of what has arrived, %s, is "
+                         "missing or damaged); %s",
+                         w->part_path, w->journal.path, advice);
+    }
+    TRY(container_journal_load(&w->journal, count_item, &count));
+    const char *difference = strcmp(theirs->text, ours->text) == 0
+                                 ? "the same, but its input or other options have changed since"
+                                 : ours->text;
+    // What to do comes first: two long descriptions may not fit.
+    return error_set(SLUICE_ERR_ARGUMENT,
+                     "%s: belongs to another conversion, with %" PRIu32 " of %" PRIu32
+                     " items done; run that one's command to go on with it, %s. It is: %s. This one is: %s",
+                     w->part_path, count, theirs->item_count, advice, theirs->text, difference);
+fail:
+    return status;
+}
+
+// Goes on with what is there, if it belongs to the same plan; else begins, if nothing is there or it may go.
+static enum sluice_status resume(struct container_writer *w, const struct container_writer_options *options)
+{
+    struct container_journal_start ours = {.item_count = w->item_count}, there;
+    bool known;
+    enum sluice_status status;
+    plan_identity(&w->directory, ours.identity);
+    snprintf(ours.text, sizeof ours.text, "%s", options->text ? options->text : "");
+    off_t part_bytes = lseek(w->descriptor, 0, SEEK_END);
+    TRY(container_journal_read_start(&w->journal, &there, &known));
+    if (part_bytes == 0 || options->restart)
+        return start_over(w, &ours);
+    if (known && memcmp(there.identity, ours.identity, sizeof ours.identity) == 0)
+        return go_on(w);
+    return refuse(w, known ? &there : NULL, &ours);
+fail:
     return status;
 }
 
@@ -185,7 +233,7 @@ enum sluice_status container_writer_open(const char *path, const struct containe
     TRY(container_plan_directory(plan, options->fingerprint, &w->directory));
     TRY(allocate(w, path));
     TRY(open_files(w));
-    TRY(resume(w));
+    TRY(resume(w, options));
     TRY(put_documents(w, plan));
     *out = w;
     return SLUICE_OK;

@@ -3,8 +3,8 @@
 //
 // The whole plan is declared first, so that every offset is known before the first byte. The data goes to PATH.part;
 // PATH.part.journal lists what has safely arrived there. Opening a writer again with the same plan and fingerprint goes
-// on from there, everything listed being re-read and compared first; with another plan or fingerprint it starts over,
-// with a warning.
+// on from there, everything listed being re-read and compared first. A PATH.part of another plan or fingerprint may be
+// hours of somebody's work: it is left alone and the writer refused, unless options->restart is set.
 // container_writer_finish writes directory and header, syncs, and renames PATH.part to PATH (replacing a file that is
 // already there). Two writers of one path: the second is refused. Items of 64 KiB and more are written past the page
 // cache where the file system can (O_DIRECT), so that a file larger than memory pushes nothing out of it.
@@ -70,7 +70,10 @@ struct container_writer_faults {
 };
 
 struct container_writer_options {
-    uint8_t fingerprint[16];                      // identity of inputs and options: what must be equal for a resume
+    uint8_t fingerprint[16]; // identity of inputs and options: what must be equal for a resume
+    const char
+        *text;    // which conversion this is: what a later one with another plan is told; cut at 511 bytes; NULL: ""
+    bool restart; // whatever is in PATH.part goes
     uint64_t batch_bytes;                         // data between two syncs; 0: 256 MiB
     const struct container_writer_faults *faults; // NULL: none
 };
@@ -81,8 +84,8 @@ struct container_writer;
 enum sluice_status container_plan_bytes(const struct container_plan *plan, uint64_t *bytes);
 
 // Starts or resumes. Checks first that the disk has room for what is missing. *w is NULL after a failure.
-// Errors: SLUICE_ERR_ARGUMENT (plan; another writer is at work; `path` is no regular file), SLUICE_ERR_IO (cannot
-// create, disk full).
+// Errors: SLUICE_ERR_ARGUMENT (plan; another writer is at work; PATH.part is another conversion's; `path` is no regular
+// file), SLUICE_ERR_IO (cannot create, disk full).
 enum sluice_status container_writer_open(const char *path, const struct container_plan *plan,
                                          const struct container_writer_options *options, struct container_writer **w);
 

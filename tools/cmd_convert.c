@@ -10,7 +10,7 @@
 struct arguments {
     const char *directory, *output, *type, *trunk, *instruction;
     uint32_t threads;
-    bool force, verbose;
+    bool force, restart, verbose;
 };
 
 static void draw(void *user, const struct convert_progress *progress)
@@ -26,6 +26,7 @@ static int convert(const struct arguments *a)
         .output = a->output,
         .instruction = a->instruction,
         .program = "sluice " SLUICE_VERSION,
+        .restart = a->restart,
         .threads = a->threads,
         .progress = draw,
         .user = &progress,
@@ -60,6 +61,7 @@ int cmd_convert(int argc, char **argv)
         {"instruction", 0, "TEXT", "kept in the container's provenance", cli_parse_text, &a.instruction},
         {"threads", 0, "N", "default: one per processor", cli_parse_count, &a.threads},
         {"force", 'f', NULL, "replace FILE if it exists", cli_parse_flag, &a.force},
+        {"restart", 0, NULL, "throw away what an interrupted conversion left in FILE.part", cli_parse_flag, &a.restart},
         {"verbose", 'v', NULL, "say more about what is done", cli_parse_flag, &a.verbose},
     };
     const struct cli_command command = {
@@ -68,7 +70,8 @@ int cmd_convert(int argc, char **argv)
         .about =
             "Turns the checkpoint in DIR (config.json and *.safetensors, as Hugging Face publishes it) into a\n"
             "container. Number formats: q4_k, q5_k, q6_k, q8_0, bf16, f16, f32. Interrupted, the same command goes\n"
-            "on where it stopped.",
+            "on where it stopped; one with another DIR or other options is refused until FILE.part is gone, or with\n"
+            "--restart.",
         .options = options,
         .option_count = sizeof options / sizeof *options,
         .positional_min = 1,

@@ -22,7 +22,7 @@ struct arguments {
     uint64_t seed;
     double shard_gb;
     uint32_t threads;
-    bool force;
+    bool force, restart;
 };
 
 static enum sluice_status parse_gb(const char *text, void *target)
@@ -120,6 +120,7 @@ static enum sluice_status write_container(const struct arguments *a, const char 
         .seed = a->seed,
         .output = a->container,
         .program = "sluice " SLUICE_VERSION,
+        .restart = a->restart,
         .threads = a->threads,
         .progress = draw,
         .user = &progress,
@@ -160,6 +161,8 @@ static int check_arguments(const struct cli_command *command, const struct argum
         return cli_usage_error(command, "a checkpoint is always bf16; --type and --trunk are for --container");
     if (a->container && a->shard_gb > 0)
         return cli_usage_error(command, "a container is one file; --shard-gb is for -o");
+    if (a->directory && a->restart)
+        return cli_usage_error(command, "a checkpoint is written anew each time; --restart is for --container");
     return CLI_OK;
 }
 
@@ -180,6 +183,8 @@ int cmd_synth(int argc, char **argv)
         {"shard-gb", 0, "G", "files of at most G gigabytes and an index; default one file", parse_gb, &a.shard_gb},
         {"threads", 0, "N", "default: one per processor", cli_parse_count, &a.threads},
         {"force", 'f', NULL, "replace what is there", cli_parse_flag, &a.force},
+        {"restart", 0, NULL, "container: throw away what an interrupted run left in FILE.part", cli_parse_flag,
+         &a.restart},
     };
     const struct cli_command command = {
         .name = "synth",

@@ -1,8 +1,10 @@
 #include "runtime/model/convert.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "quant/tile.h"
@@ -261,14 +263,19 @@ static void note_fallbacks(const struct converter *c)
 
 static enum sluice_status open_writer(struct converter *c)
 {
-    struct container_writer_options options = {.batch_bytes = c->options->batch_bytes};
+    const struct convert_options *o = c->options;
+    char folder[PATH_MAX], text[PATH_MAX + 128];
+    struct container_writer_options options = {.text = text, .restart = o->restart, .batch_bytes = o->batch_bytes};
     enum sluice_status status = convert_fingerprint(&c->documents, &c->source, options.fingerprint);
     if (status < 0)
         return status;
+    snprintf(text, sizeof text, "%s, experts %s, trunk %s, from %s", o->program,
+             quant_format_get(o->recipe.experts)->name, quant_format_get(o->recipe.trunk)->name,
+             realpath(o->source, folder) ? folder : o->source);
     struct container_plan plan = c->plan.container;
     plan.documents = c->documents.items;
     plan.document_count = c->documents.count;
-    return container_writer_open(c->options->output, &plan, &options, &c->writer);
+    return container_writer_open(o->output, &plan, &options, &c->writer);
 }
 
 // --- the whole ------------------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@
 // threads or interruptions; weights that stay in their float type are bit-exact.
 //
 // Interrupted at any point (cancelled, killed, disk full), the same call goes on where it stopped, as long as the
-// config, the texts, the options, and the names, sizes, times and headers of the weight files are the same.
+// config, the texts, the options, and the names, sizes, times and headers of the weight files are the same. If they are
+// not, what is there may be wanted: the call is refused with SLUICE_ERR_ARGUMENT, unless `restart` is set.
 //
 // The container carries config.json, tokenizer.json, tokenizer_config.json, generation_config.json and
 // chat_template.jinja as far as the directory has them, and a provenance.json: the program, the weight files with a
@@ -38,6 +39,7 @@ struct convert_options {
     struct model_recipe recipe;          // see model_recipe_default
     const char *instruction;             // who asked for what, kept in provenance.json; NULL: none
     const char *program;                 // name and version for provenance.json
+    bool restart;                        // throw away what an interrupted call left, also with other options
     uint32_t threads;                    // 0: one per processor
     uint64_t batch_bytes;                // written between two syncs, which is what a kill can cost; 0: 256 MiB
     const atomic_bool *cancel;           // looked at several times a second; NULL: never cancelled

@@ -1,8 +1,10 @@
 #include "runtime/model/synth_container.h"
 
+#include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
@@ -252,11 +254,15 @@ static enum sluice_status open_writer(struct container_synth *s)
         {"provenance.json", s->provenance, strlen(s->provenance)},
     };
     struct container_plan plan = s->plan.container;
-    struct container_writer_options options = {0};
+    char text[256];
+    const struct synth_container_options *o = s->options;
+    struct container_writer_options options = {.text = text, .restart = o->restart};
+    snprintf(text, sizeof text, "%s, synthetic, seed %" PRIu64 ", experts %s, trunk %s, %u layers", o->program, o->seed,
+             quant_format_get(o->recipe.experts)->name, quant_format_get(o->recipe.trunk)->name, s->config.layer_count);
     plan.documents = documents;
     plan.document_count = sizeof documents / sizeof *documents;
     make_fingerprint(&plan, options.fingerprint);
-    return container_writer_open(s->options->output, &plan, &options, &s->writer);
+    return container_writer_open(o->output, &plan, &options, &s->writer);
 }
 
 static enum sluice_status write_container(struct container_synth *s)

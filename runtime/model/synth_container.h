@@ -5,11 +5,13 @@
 // other matrices are random tiles (synth_tiles.h) with the standard deviation that the checkpoint's would have: a
 // function of (seed, tensor name), but not the encoded checkpoint. There is no tokenizer.
 //
-// Interrupted at any point, the same call goes on where it stopped.
+// Interrupted at any point, the same call goes on where it stopped; one with other options is refused, as by
+// model_convert.
 #ifndef SLUICE_MODEL_SYNTH_CONTAINER_H
 #define SLUICE_MODEL_SYNTH_CONTAINER_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 
 #include "runtime/model/layout.h"
 #include "runtime/model/synth_checkpoint.h" // synth_progress_function
@@ -21,6 +23,7 @@ struct synth_container_options {
     uint64_t seed;
     const char *output;                // file; replaced if it exists
     const char *program;               // name and version for provenance.json
+    bool restart;                      // throw away what an interrupted call left, also with other options
     uint32_t threads;                  // 0: one per processor
     const atomic_bool *cancel;         // may be NULL
     synth_progress_function *progress; // called from one thread at a time; may be NULL

@@ -39,10 +39,27 @@ while :; do
     sleep "0.$(printf %03d $((RANDOM % 200)))"
     kill -TERM $pid 2>/dev/null
     wait $pid 2>/dev/null
-    [ $? -eq 130 ] && break
+    [ $? -eq 130 ] && [ -e stopped.sluice.part ] && break
 done
 grep -q 'goes on where it stopped' err || fail "no hint that the conversion can be resumed"
 [ -e stopped.sluice ] && fail "stopped, but there is a file"
+
+# What is there may be hours of work: other options leave it alone.
+cp stopped.sluice.part kept.part
+cp stopped.sluice.part.journal kept.journal
+refused 1 'items done; .*--restart.* It is: .*experts q5_k, .*from .*/model.* This one is: .*experts q8_0, ' \
+    convert model -o stopped.sluice --type q8_0
+refused 1 '--restart.* This one is: .*synthetic' synth --config "$configs/mixed.json" --container stopped.sluice --force
+cmp kept.part stopped.sluice.part && cmp kept.journal stopped.sluice.part.journal || fail "another's work was touched"
 ok convert model -o stopped.sluice --type q5_k
 cmp whole.sluice stopped.sluice || fail "stopped and resumed: another container"
+ok convert model -o other.sluice --type q8_0
+cp kept.part stopped.sluice.part
+cp kept.journal stopped.sluice.part.journal
+ok convert model -o stopped.sluice --type q8_0 --force --restart
+cmp other.sluice stopped.sluice || fail "--restart: another container"
+echo "somebody's" >stopped.sluice.part
+refused 1 'what wrote it is unknown' convert model -o stopped.sluice --type q8_0 --force
+[ "$(cat stopped.sluice.part)" = "somebody's" ] || fail "somebody's file was touched"
+[ -e stopped.sluice.part.journal ] && fail "a refused command left a file"
 echo OK

@@ -203,7 +203,7 @@ static void test_cancel_and_resume(void **state)
 }
 
 // Resuming with another seed would mix two models in one file.
-static void test_other_seed_starts_over(void **state)
+static void test_other_seed_is_refused(void **state)
 {
     (void)state;
     struct synth_container_options seed_1 = {.recipe = model_recipe_default(QUANT_Q4_K), .seed = 1}, seed_2 = seed_1;
@@ -214,6 +214,10 @@ static void test_other_seed_starts_over(void **state)
     seed_2.progress = stop_later;
     seed_2.user = &stopper;
     assert_int_equal(synth_to("x.sluice", "tiny", &seed_2), SLUICE_ERR_CANCELLED);
+    assert_int_equal(synth_to("x.sluice", "tiny", &seed_1), SLUICE_ERR_ARGUMENT);
+    assert_non_null(strstr(error_message(), "seed 2, experts q4_k"));
+    assert_non_null(strstr(error_message(), "This one is: test, synthetic, seed 1"));
+    seed_1.restart = true;
     assert_int_equal(synth_to("x.sluice", "tiny", &seed_1), SLUICE_OK);
     assert_same_file("whole.sluice", "x.sluice");
 }
@@ -254,7 +258,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_contents, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_deterministic, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_cancel_and_resume, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_other_seed_starts_over, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_other_seed_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_out_of_memory, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

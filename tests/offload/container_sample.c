@@ -29,7 +29,8 @@ static const struct container_plan_experts layers[SAMPLE_LAYERS] = {
 };
 
 const struct container_plan sample_plan = {types, 2, documents, 3, tensors, SAMPLE_TENSORS, layers, SAMPLE_LAYERS};
-const struct container_writer_options sample_options = {.fingerprint = "sample inputs 1", .batch_bytes = 8192};
+const struct container_writer_options sample_options = {
+    .fingerprint = "sample inputs 1", .text = "q4_k of /models/a", .batch_bytes = 8192};
 
 static void fill(uint64_t seed, uint8_t *out, size_t bytes)
 {

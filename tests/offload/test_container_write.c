@@ -1,4 +1,4 @@
-// Writing a container: interrupted, resumed, on a full disk, from several threads; always the same bytes or a message.
+// Writing a container: on a full disk, from several threads; always the same bytes or a message.
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -18,243 +18,24 @@
 
 #include <cmocka.h>
 
-#include "container_sample.h"
+#include "container_sample_run.h"
 #include "offload/container.h"
-#include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/random.h"
-
-enum { WARNING_BYTES = 256 };
-
-static char folder[64], path[96], part_path[112], journal_path[128];
-static uint8_t *good; // the bytes of the uninterrupted sample
-static size_t good_bytes;
-
-static int set_up(void **state)
-{
-    (void)state;
-    folder_create(folder, true);
-    snprintf(path, sizeof path, "%s/sample.sluice", folder);
-    snprintf(part_path, sizeof part_path, "%s.part", path);
-    snprintf(journal_path, sizeof journal_path, "%s.journal", part_path);
-    sample_write(path);
-    good = file_load(path, &good_bytes);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    free(good);
-    folder_remove(folder);
-    return 0;
-}
-
-static bool exists(const char *name)
-{
-    struct stat info;
-    return stat(name, &info) == 0;
-}
-
-static int remove_all(void **state)
-{
-    (void)state;
-    unlink(path);
-    unlink(part_path);
-    unlink(journal_path);
-    return 0;
-}
-
-// The finished file has the bytes of an uninterrupted run, and nothing else is left.
-static void assert_finished(void)
-{
-    size_t bytes;
-    uint8_t *data = file_load(path, &bytes);
-    assert_int_equal(bytes, good_bytes);
-    assert_memory_equal(data, good, bytes);
-    free(data);
-    assert_false(exists(part_path));
-    assert_false(exists(journal_path));
-}
-
-// Opens with the sample's plan and these options, puts what is missing, finishes.
-static enum sluice_status run(const struct container_writer_options *options)
-{
-    struct container_writer *w;
-    enum sluice_status status = container_writer_open(path, &sample_plan, options, &w);
-    if (status == SLUICE_OK)
-        status = sample_put(w);
-    if (status == SLUICE_OK)
-        status = container_writer_finish(w);
-    container_writer_close(w);
-    return status;
-}
-
-// Half a model would lie under the final name, or hours of conversion be lost, after a power cut or kill -9.
-static void killed_at_any_moment_it_goes_on(void **state)
-{
-    (void)state;
-    uint64_t random = 20260117;
-    uint32_t killed = 0;
-    for (int trial = 0; trial < 60; trial++) {
-        remove_all(NULL);
-        for (int round = 0; !exists(path); round++) {
-            pid_t child = fork();
-            assert_true(child >= 0);
-            if (child == 0)
-                _exit(run(&sample_options) == SLUICE_OK ? 0 : 1);
-            usleep((useconds_t)(random_next(&random) % (200u * (unsigned)(1 << (round < 10 ? round : 10)))));
-            kill(child, SIGKILL);
-            int result;
-            assert_int_equal(waitpid(child, &result, 0), child);
-            assert_true(WIFSIGNALED(result) || WEXITSTATUS(result) == 0);
-            killed += WIFSIGNALED(result);
-        }
-        unlink(journal_path); // killed between the rename and the removal
-        assert_finished();
-    }
-    assert_true(killed > 20);
-}
-
-// The same at every point between two items, and with what is there not being written again.
-static void resumed_after_every_item(void **state)
-{
-    (void)state;
-    static uint8_t data[16384];
-    for (uint32_t item = 0; item < SAMPLE_EXPERTS; item++) {
-        struct container_writer *w;
-        remove_all(NULL);
-        assert_int_equal(container_writer_open(path, &sample_plan, &sample_options, &w), SLUICE_OK);
-        for (uint32_t i = 0; i <= item; i++) {
-            uint32_t layer = i < 3 ? 0 : 2, expert = i < 3 ? i : i - 3;
-            sample_expert(layer, expert, data);
-            assert_int_equal(container_writer_put_expert(w, layer, expert, data, layer ? 8192 : 4096), SLUICE_OK);
-        }
-        container_writer_close(w);
-        assert_false(exists(path));
-        assert_int_equal(container_writer_open(path, &sample_plan, &sample_options, &w), SLUICE_OK);
-        for (uint32_t i = 0; i < SAMPLE_EXPERTS; i++)
-            assert_int_equal(container_writer_has_expert(w, i < 3 ? 0 : 2, i < 3 ? i : i - 3), i <= item);
-        assert_false(container_writer_has_tensor(w, 0));
-        struct container_writer_progress progress = container_writer_progress(w);
-        assert_true(progress.bytes_resumed == progress.bytes_done && progress.bytes_done > 0);
-        assert_int_equal(sample_put(w), SLUICE_OK);
-        progress = container_writer_progress(w);
-        assert_true(progress.bytes_done == progress.bytes_total);
-        assert_int_equal(container_writer_finish(w), SLUICE_OK);
-        container_writer_close(w);
-        assert_finished();
-    }
-}
-
-// Everything but the last step, so that PATH.part and its journal are complete.
-static void leave_unfinished(void)
-{
-    struct container_writer *w;
-    remove_all(NULL);
-    assert_int_equal(container_writer_open(path, &sample_plan, &sample_options, &w), SLUICE_OK);
-    assert_int_equal(sample_put(w), SLUICE_OK);
-    container_writer_close(w);
-    assert_true(exists(part_path) && exists(journal_path));
-}
-
-// A journal torn by a power cut would be believed, and garbage finished as a model.
-static void torn_journals_are_not_believed(void **state)
-{
-    (void)state;
-    leave_unfinished();
-    size_t journal_bytes, part_bytes;
-    uint8_t *journal = file_load(journal_path, &journal_bytes), *part = file_load(part_path, &part_bytes);
-    for (size_t bytes = 0; bytes <= journal_bytes; bytes += 11) {
-        file_store(journal_path, journal, bytes);
-        file_store(part_path, part, part_bytes);
-        assert_int_equal(run(&sample_options), SLUICE_OK);
-        assert_finished();
-    }
-    for (size_t i = 0; i < journal_bytes; i += 9) {
-        journal[i] ^= 4;
-        file_store(journal_path, journal, journal_bytes);
-        file_store(part_path, part, part_bytes);
-        journal[i] ^= 4;
-        assert_int_equal(run(&sample_options), SLUICE_OK);
-        assert_finished();
-    }
-    free(journal);
-    free(part);
-}
-
-// Data that the disk lost after the journal was written would end up in the model.
-static void lost_data_is_written_again(void **state)
-{
-    (void)state;
-    leave_unfinished();
-    size_t journal_bytes, part_bytes;
-    uint8_t *journal = file_load(journal_path, &journal_bytes), *part = file_load(part_path, &part_bytes);
-    for (size_t block = 2; block < part_bytes / 4096; block++) {
-        file_store(journal_path, journal, journal_bytes);
-        file_store(part_path, part, part_bytes);
-        int descriptor = open(part_path, O_WRONLY);
-        static const uint8_t zeros[4096];
-        assert_int_equal(pwrite(descriptor, zeros, sizeof zeros, (off_t)(block * 4096)), sizeof zeros);
-        close(descriptor);
-        assert_int_equal(run(&sample_options), SLUICE_OK);
-        assert_finished();
-    }
-    file_store(journal_path, journal, journal_bytes);
-    file_store(part_path, part, part_bytes - 4096); // another size: not ours
-    assert_int_equal(run(&sample_options), SLUICE_OK);
-    assert_finished();
-    free(journal);
-    free(part);
-}
-
-static void keep_warning(void *user, enum log_level level, const char *text)
-{
-    if (level == LOG_WARNING)
-        snprintf(user, WARNING_BYTES, "%s", text);
-}
-
-// A conversion with other options would go on with the data of the earlier one, or throw hours of work away in silence.
-static void other_inputs_start_over(void **state)
-{
-    (void)state;
-    struct container_writer *w;
-    char warning[WARNING_BYTES] = "";
-    log_set(keep_warning, warning);
-    struct container_writer_options other = sample_options;
-    other.fingerprint[3] ^= 1;
-    leave_unfinished();
-    assert_string_equal(warning, "");
-    assert_int_equal(container_writer_open(path, &sample_plan, &other, &w), SLUICE_OK);
-    log_set(NULL, NULL);
-    assert_non_null(strstr(warning, ".part: what is there is of another conversion"));
-    assert_false(container_writer_has_tensor(w, 0));
-    container_writer_close(w);
-    assert_false(exists(part_path)); // nothing was written
-    leave_unfinished();
-    struct container_plan_document documents[3];
-    memcpy(documents, sample_plan.documents, sizeof documents);
-    documents[0].text = "{\"model\": \"sample\", \"layers\": 4}";
-    struct container_plan plan = sample_plan;
-    plan.documents = documents;
-    assert_int_equal(container_writer_open(path, &plan, &sample_options, &w), SLUICE_OK);
-    assert_false(container_writer_has_tensor(w, 0));
-    container_writer_close(w);
-}
 
 // Two conversions of the same model would write into one another.
 static void a_second_writer_is_refused(void **state)
 {
     (void)state;
     struct container_writer *first, *second;
-    assert_int_equal(container_writer_open(path, &sample_plan, &sample_options, &first), SLUICE_OK);
-    assert_int_equal(container_writer_open(path, &sample_plan, &sample_options, &second), SLUICE_ERR_ARGUMENT);
+    assert_int_equal(container_writer_open(sample_path, &sample_plan, &sample_options, &first), SLUICE_OK);
+    assert_int_equal(container_writer_open(sample_path, &sample_plan, &sample_options, &second), SLUICE_ERR_ARGUMENT);
     assert_null(second);
     assert_non_null(strstr(error_message(), "another conversion"));
     assert_int_equal(sample_put(first), SLUICE_OK);
     assert_int_equal(container_writer_finish(first), SLUICE_OK);
     container_writer_close(first);
-    assert_finished();
+    sample_assert_finished();
 }
 
 // A full disk would end in a broken file, a lost conversion or a riddle.
@@ -266,15 +47,15 @@ static void a_full_disk_is_explained_and_resumed(void **state)
         struct container_writer_faults faults = {.write_error_at = at, .write_error = ENOSPC};
         struct container_writer_options options = sample_options;
         options.faults = &faults;
-        remove_all(NULL);
-        status = run(&options);
+        sample_remove(NULL);
+        status = sample_run(&options);
         if (status == SLUICE_OK)
             break;
         assert_int_equal(status, SLUICE_ERR_IO);
         assert_true(strstr(error_message(), "disk is full") || strstr(error_message(), "No space left"));
-        assert_false(exists(path));
-        assert_int_equal(run(&sample_options), SLUICE_OK);
-        assert_finished();
+        assert_false(file_exists(sample_path));
+        assert_int_equal(sample_run(&sample_options), SLUICE_OK);
+        sample_assert_finished();
         assert_true(at >= 1 && at <= 200);
     }
 }
@@ -289,8 +70,8 @@ static void a_put_can_be_tried_again(void **state)
         struct container_writer_faults faults = {.write_error_at = at, .write_error_count = 1, .write_error = ENOSPC};
         struct container_writer_options options = sample_options;
         options.faults = &faults;
-        remove_all(NULL);
-        if (container_writer_open(path, &sample_plan, &options, &w) < 0)
+        sample_remove(NULL);
+        if (container_writer_open(sample_path, &sample_plan, &options, &w) < 0)
             continue; // the fault hit what comes before the first put
         enum sluice_status status = sample_put(w);
         if (status < 0) {
@@ -303,7 +84,7 @@ static void a_put_can_be_tried_again(void **state)
         if (status < 0)
             assert_int_equal(container_writer_finish(w), SLUICE_OK);
         container_writer_close(w);
-        assert_finished();
+        sample_assert_finished();
     }
     assert_true(failures > SAMPLE_TENSORS + SAMPLE_EXPERTS); // data and journal
 }
@@ -317,15 +98,15 @@ static void a_failed_sync_ends_the_run(void **state)
         struct container_writer_faults faults = {.sync_error_at = at};
         struct container_writer_options options = sample_options;
         options.faults = &faults;
-        remove_all(NULL);
-        assert_int_equal(container_writer_open(path, &sample_plan, &options, &w), SLUICE_OK);
+        sample_remove(NULL);
+        assert_int_equal(container_writer_open(sample_path, &sample_plan, &options, &w), SLUICE_OK);
         assert_int_equal(sample_put(w), SLUICE_ERR_IO);
         assert_int_equal(sample_put(w), SLUICE_ERR_IO);
         assert_non_null(strstr(error_message(), "run the same command again"));
         container_writer_close(w);
-        assert_false(exists(path));
-        assert_int_equal(run(&sample_options), SLUICE_OK);
-        assert_finished();
+        assert_false(file_exists(sample_path));
+        assert_int_equal(sample_run(&sample_options), SLUICE_OK);
+        sample_assert_finished();
     }
 }
 
@@ -334,20 +115,20 @@ static void what_cannot_be_named_is_kept(void **state)
 {
     (void)state;
     struct container_writer *w;
-    assert_int_equal(container_writer_open(path, &sample_plan, &sample_options, &w), SLUICE_OK);
-    assert_int_equal(mkdir(path, 0777), 0);
+    assert_int_equal(container_writer_open(sample_path, &sample_plan, &sample_options, &w), SLUICE_OK);
+    assert_int_equal(mkdir(sample_path, 0777), 0);
     assert_int_equal(sample_put(w), SLUICE_OK);
     assert_int_equal(container_writer_finish(w), SLUICE_ERR_IO);
     assert_non_null(strstr(error_message(), "cannot rename"));
     container_writer_close(w);
-    assert_int_equal(container_writer_open(path, &sample_plan, &sample_options, &w), SLUICE_ERR_ARGUMENT);
-    assert_int_equal(rmdir(path), 0);
-    assert_int_equal(container_writer_open(path, &sample_plan, &sample_options, &w), SLUICE_OK);
+    assert_int_equal(container_writer_open(sample_path, &sample_plan, &sample_options, &w), SLUICE_ERR_ARGUMENT);
+    assert_int_equal(rmdir(sample_path), 0);
+    assert_int_equal(container_writer_open(sample_path, &sample_plan, &sample_options, &w), SLUICE_OK);
     struct container_writer_progress progress = container_writer_progress(w);
     assert_true(progress.bytes_resumed == progress.bytes_total);
     assert_int_equal(container_writer_finish(w), SLUICE_OK);
     container_writer_close(w);
-    assert_finished();
+    sample_assert_finished();
     assert_int_equal(container_writer_open("/nowhere/x.sluice", &sample_plan, &sample_options, &w), SLUICE_ERR_IO);
     assert_non_null(strstr(error_message(), "/nowhere/x.sluice"));
     assert_int_equal(container_writer_open("/dev/null", &sample_plan, &sample_options, &w), SLUICE_ERR_ARGUMENT);
@@ -360,8 +141,8 @@ static void short_and_interrupted_writes_go_on(void **state)
     struct container_writer_faults faults = {.write_bytes_max = 777, .interrupt_every = 3};
     struct container_writer_options options = sample_options;
     options.faults = &faults;
-    assert_int_equal(run(&options), SLUICE_OK);
-    assert_finished();
+    assert_int_equal(sample_run(&options), SLUICE_OK);
+    sample_assert_finished();
 }
 
 // Items large enough to go past the page cache: in several pieces, with a rest shorter than a block.
@@ -379,7 +160,7 @@ static enum sluice_status put_large(const uint8_t *data, const struct container_
     struct container_writer_options options = {.fingerprint = "large", .faults = faults};
     struct container_writer *w;
     enum sluice_status status;
-    TRY(container_writer_open(path, &plan, &options, &w));
+    TRY(container_writer_open(sample_path, &plan, &options, &w));
     status = container_writer_put_tensor(w, 0, data, LARGE_BYTES);
     if (status == SLUICE_OK)
         status = container_writer_put_expert(w, 0, 0, data + 4096, LARGE_RECORD_BYTES);
@@ -394,13 +175,13 @@ static void assert_large(const uint8_t *data)
 {
     struct container *c;
     size_t bytes;
-    uint8_t *file = file_load(path, &bytes);
-    assert_int_equal(container_open(path, &c), SLUICE_OK);
+    uint8_t *file = file_load(sample_path, &bytes);
+    assert_int_equal(container_open(sample_path, &c), SLUICE_OK);
     assert_memory_equal(file + container_tensor_at(c, 0)->file_offset, data, LARGE_BYTES);
     assert_memory_equal(file + container_expert_offset(c, 0, 0), data + 4096, LARGE_RECORD_BYTES);
     container_close(c);
     free(file);
-    unlink(path);
+    unlink(sample_path);
 }
 
 // Pages of the file's middle that lie in the page cache.
@@ -409,7 +190,7 @@ static size_t cached_pages(void)
     enum { FIRST = 1 << 20, BYTES = 6 << 20, PAGE = 4096 };
     static unsigned char pages[BYTES / PAGE];
     size_t count = 0;
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    int descriptor = open(sample_path, O_RDONLY | O_CLOEXEC);
     assert_true(descriptor >= 0);
     void *map = mmap(NULL, BYTES, PROT_READ, MAP_SHARED, descriptor, FIRST);
     close(descriptor);
@@ -426,10 +207,10 @@ static size_t cached_pages(void)
 static void large_items_go_past_the_page_cache(void **state)
 {
     (void)state;
-    char in_memory[sizeof path], on_disk[sizeof folder];
-    memcpy(in_memory, path, sizeof path);
+    char in_memory[sizeof sample_path], on_disk[sizeof sample_folder];
+    memcpy(in_memory, sample_path, sizeof sample_path);
     folder_create(on_disk, false);
-    snprintf(path, sizeof path, "%s/large.sluice", on_disk);
+    snprintf(sample_path, sizeof sample_path, "%s/large.sluice", on_disk);
     uint8_t *memory = aligned_alloc(4096, LARGE_BYTES / 4096 * 4096 + 8192), *data = memory;
     uint64_t random = 7;
     for (size_t i = 0; i < LARGE_BYTES / 8; i++)
@@ -458,7 +239,7 @@ static void large_items_go_past_the_page_cache(void **state)
     assert_large(data);
     free(memory);
     folder_remove(on_disk);
-    memcpy(path, in_memory, sizeof path);
+    memcpy(sample_path, in_memory, sizeof sample_path);
 }
 
 // A real file system with 64 KiB of room, which the sample exceeds; in a child with its own mounts.
@@ -467,13 +248,14 @@ static int run_on_small_disk(void)
     char small[96], part[112];
     struct container_writer *w;
     if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
-        mount("none", folder, "tmpfs", 0, "size=64k") != 0)
+        mount("none", sample_folder, "tmpfs", 0, "size=64k") != 0)
         return 77;
-    snprintf(small, sizeof small, "%s/small.sluice", folder);
+    snprintf(small, sizeof small, "%s/small.sluice", sample_folder);
     snprintf(part, sizeof part, "%s.part", small);
     if (container_writer_open(small, &sample_plan, &sample_options, &w) != SLUICE_ERR_IO || w)
         return 1;
-    return strstr(error_message(), "the disk is full") && strstr(error_message(), "64.0 KiB are free") && !exists(part)
+    return strstr(error_message(), "the disk is full") && strstr(error_message(), "64.0 KiB are free") &&
+                   !file_exists(part)
                ? 0
                : 2;
 }
@@ -484,8 +266,11 @@ static int run_with_size_limit(void)
     const struct rlimit limit = {16384, 16384};
     signal(SIGXFSZ, SIG_IGN);
     setrlimit(RLIMIT_FSIZE, &limit);
-    enum sluice_status status = run(&sample_options);
-    return status == SLUICE_ERR_IO && strstr(error_message(), "does not allow files of") && !exists(part_path) ? 0 : 1;
+    enum sluice_status status = sample_run(&sample_options);
+    return status == SLUICE_ERR_IO && strstr(error_message(), "does not allow files of") &&
+                   !file_exists(sample_part_path)
+               ? 0
+               : 1;
 }
 
 static int child_result(int (*function)(void))
@@ -544,8 +329,8 @@ static void threads_may_put_at_once(void **state)
     for (int trial = 0; trial < 8; trial++) {
         struct worker workers[4];
         struct container_writer *w;
-        remove_all(NULL);
-        assert_int_equal(container_writer_open(path, &sample_plan, &sample_options, &w), SLUICE_OK);
+        sample_remove(NULL);
+        assert_int_equal(container_writer_open(sample_path, &sample_plan, &sample_options, &w), SLUICE_OK);
         for (uint32_t i = 0; i < 4; i++) {
             workers[i] = (struct worker){.w = w, .first = i};
             assert_int_equal(pthread_create(&workers[i].thread, NULL, put_some, &workers[i]), 0);
@@ -557,7 +342,7 @@ static void threads_may_put_at_once(void **state)
         }
         assert_int_equal(container_writer_finish(w), SLUICE_OK);
         container_writer_close(w);
-        assert_finished();
+        sample_assert_finished();
     }
 }
 
@@ -567,7 +352,7 @@ static void wrong_puts_are_refused(void **state)
     (void)state;
     struct container_writer *w;
     uint8_t data[16384] = {0};
-    assert_int_equal(container_writer_open(path, &sample_plan, &sample_options, &w), SLUICE_OK);
+    assert_int_equal(container_writer_open(sample_path, &sample_plan, &sample_options, &w), SLUICE_OK);
     assert_int_equal(container_writer_finish(w), SLUICE_ERR_ARGUMENT);
     assert_non_null(strstr(error_message(), "tensor 'model.norm.weight' was never written"));
     assert_int_equal(container_writer_put_tensor(w, 0, data, 99), SLUICE_ERR_ARGUMENT);
@@ -589,9 +374,9 @@ static void assert_plan_refused(const struct container_plan *plan, const char *w
     struct container_writer *w;
     assert_int_equal(container_plan_bytes(plan, &bytes), SLUICE_ERR_ARGUMENT);
     assert_non_null(strstr(error_message(), why));
-    assert_int_equal(container_writer_open(path, plan, &sample_options, &w), SLUICE_ERR_ARGUMENT);
+    assert_int_equal(container_writer_open(sample_path, plan, &sample_options, &w), SLUICE_ERR_ARGUMENT);
     assert_null(w);
-    assert_false(exists(part_path));
+    assert_false(file_exists(sample_part_path));
 }
 
 // The writer would make a file that the reader then refuses, after hours of work.
@@ -640,17 +425,17 @@ static void every_failed_allocation_is_an_error(void **state)
     enum sluice_status status = SLUICE_ERR_MEMORY;
     for (uint64_t index = 0; status != SLUICE_OK; index++) {
         mem_fail_at(index);
-        status = run(&sample_options);
+        status = sample_run(&sample_options);
         mem_fail_at(UINT64_MAX);
         if (status == SLUICE_OK)
             break;
         // The folder's name is copied after the rename: the file is complete then all the same.
         assert_int_equal(status, SLUICE_ERR_MEMORY);
-        if (!exists(path))
-            assert_int_equal(run(&sample_options), SLUICE_OK);
-        unlink(journal_path);
-        assert_finished();
-        remove_all(NULL);
+        if (!file_exists(sample_path))
+            assert_int_equal(sample_run(&sample_options), SLUICE_OK);
+        unlink(sample_journal_path);
+        sample_assert_finished();
+        sample_remove(NULL);
         assert_true(index <= 30);
     }
 }
@@ -658,23 +443,18 @@ static void every_failed_allocation_is_an_error(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(killed_at_any_moment_it_goes_on, remove_all),
-        cmocka_unit_test_setup(resumed_after_every_item, remove_all),
-        cmocka_unit_test_setup(torn_journals_are_not_believed, remove_all),
-        cmocka_unit_test_setup(lost_data_is_written_again, remove_all),
-        cmocka_unit_test_setup(other_inputs_start_over, remove_all),
-        cmocka_unit_test_setup(a_second_writer_is_refused, remove_all),
-        cmocka_unit_test_setup(a_full_disk_is_explained_and_resumed, remove_all),
-        cmocka_unit_test_setup(a_put_can_be_tried_again, remove_all),
-        cmocka_unit_test_setup(a_failed_sync_ends_the_run, remove_all),
-        cmocka_unit_test_setup(what_cannot_be_named_is_kept, remove_all),
-        cmocka_unit_test_setup(short_and_interrupted_writes_go_on, remove_all),
-        cmocka_unit_test_setup(large_items_go_past_the_page_cache, remove_all),
-        cmocka_unit_test_setup(missing_room_is_found_at_the_start, remove_all),
-        cmocka_unit_test_setup(threads_may_put_at_once, remove_all),
-        cmocka_unit_test_setup(wrong_puts_are_refused, remove_all),
-        cmocka_unit_test_setup(impossible_plans_are_refused, remove_all),
-        cmocka_unit_test_setup(every_failed_allocation_is_an_error, remove_all),
+        cmocka_unit_test_setup(a_second_writer_is_refused, sample_remove),
+        cmocka_unit_test_setup(a_full_disk_is_explained_and_resumed, sample_remove),
+        cmocka_unit_test_setup(a_put_can_be_tried_again, sample_remove),
+        cmocka_unit_test_setup(a_failed_sync_ends_the_run, sample_remove),
+        cmocka_unit_test_setup(what_cannot_be_named_is_kept, sample_remove),
+        cmocka_unit_test_setup(short_and_interrupted_writes_go_on, sample_remove),
+        cmocka_unit_test_setup(large_items_go_past_the_page_cache, sample_remove),
+        cmocka_unit_test_setup(missing_room_is_found_at_the_start, sample_remove),
+        cmocka_unit_test_setup(threads_may_put_at_once, sample_remove),
+        cmocka_unit_test_setup(wrong_puts_are_refused, sample_remove),
+        cmocka_unit_test_setup(impossible_plans_are_refused, sample_remove),
+        cmocka_unit_test_setup(every_failed_allocation_is_an_error, sample_remove),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, sample_set_up, sample_tear_down);
 }
