@@ -19,6 +19,7 @@ enum { LENGTH_BYTES = 8, DATA_ALIGNMENT = 8 };
 struct range {
     char *name;          // owned
     uint64_t begin, end; // in the data section
+    uint64_t written;
 };
 
 struct safetensors_writer {
@@ -28,8 +29,9 @@ struct safetensors_writer {
     json_t *header;        // owned; in order of declaration
     struct range *tensors; // [tensor_count], owned
     size_t tensor_count, tensor_capacity;
-    size_t current;   // the tensor being written
-    uint64_t written; // bytes of the data section
+    size_t current;       // the first tensor that may not be complete
+    uint64_t data_offset; // of the data section
+    uint64_t written;     // bytes of it
     struct error_record failure;
 };
 
@@ -164,16 +166,18 @@ enum sluice_status safetensors_writer_declare(struct safetensors_writer *writer,
     return status < 0 ? writer_failed(writer, status) : SLUICE_OK;
 }
 
-static enum sluice_status bytes_write(struct safetensors_writer *writer, const void *data, size_t bytes)
+static enum sluice_status bytes_write(struct safetensors_writer *writer, uint64_t offset, const void *data,
+                                      size_t bytes)
 {
     const uint8_t *next = data;
     while (bytes > 0) {
-        ssize_t put = write(writer->fd, next, bytes < (1u << 30) ? bytes : 1u << 30);
+        ssize_t put = pwrite(writer->fd, next, bytes < (1u << 30) ? bytes : 1u << 30, (off_t)offset);
         if (put < 0 && errno == EINTR)
             continue;
         if (put < 0)
             return system_failed(writer, "writing");
         next += put;
+        offset += (uint64_t)put;
         bytes -= (size_t)put;
     }
     return SLUICE_OK;
@@ -201,42 +205,79 @@ static enum sluice_status part_begin(struct safetensors_writer *writer)
         return error_set(SLUICE_ERR_MEMORY, "%s: out of memory for the list of tensors", writer->path);
     writer->fd = open(writer->part_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     TRY(writer->fd >= 0 ? SLUICE_OK : system_failed(writer, "creating the temporary file"));
-    TRY(space_reserve(writer, LENGTH_BYTES + padded + data_bytes(writer)));
-    TRY(bytes_write(writer, &padded, LENGTH_BYTES));
-    TRY(bytes_write(writer, text, length));
-    TRY(bytes_write(writer, "        ", padded - length));
+    writer->data_offset = LENGTH_BYTES + padded;
+    TRY(space_reserve(writer, writer->data_offset + data_bytes(writer)));
+    TRY(bytes_write(writer, 0, &padded, LENGTH_BYTES));
+    TRY(bytes_write(writer, LENGTH_BYTES, text, length));
+    TRY(bytes_write(writer, LENGTH_BYTES + length, "        ", padded - length));
 fail:
     free(text); // jansson's, not ours
     return status;
 }
 
-static void skip_complete(struct safetensors_writer *writer)
+static uint64_t range_left(const struct range *range)
 {
-    while (writer->current < writer->tensor_count && writer->written == writer->tensors[writer->current].end)
+    return range->end - range->begin - range->written;
+}
+
+// The tensor to go on with; NULL: all are complete.
+static struct range *range_next(struct safetensors_writer *writer)
+{
+    while (writer->current < writer->tensor_count && range_left(&writer->tensors[writer->current]) == 0)
         writer->current++;
+    return writer->current < writer->tensor_count ? &writer->tensors[writer->current] : NULL;
+}
+
+static struct range *range_find(struct safetensors_writer *writer, const char *name)
+{
+    for (size_t i = 0; i < writer->tensor_count; i++)
+        if (strcmp(writer->tensors[i].name, name) == 0)
+            return &writer->tensors[i];
+    return NULL;
+}
+
+// `offset` is in the range, which has room for the bytes.
+static enum sluice_status range_put(struct safetensors_writer *writer, struct range *range, uint64_t offset,
+                                    const void *data, size_t bytes)
+{
+    enum sluice_status status;
+    if (writer->fd < 0)
+        TRY(part_begin(writer));
+    TRY(bytes_write(writer, writer->data_offset + range->begin + offset, data, bytes));
+    range->written += bytes;
+    writer->written += bytes;
+    return SLUICE_OK;
+fail:
+    return writer_failed(writer, status);
 }
 
 enum sluice_status safetensors_writer_write(struct safetensors_writer *writer, const char *name, const void *data,
                                             size_t bytes)
 {
-    enum sluice_status status;
     if (writer->failure.status < 0)
         return error_restore(&writer->failure);
     if (bytes == 0)
         return SLUICE_OK;
-    skip_complete(writer);
-    const struct range *range = writer->current < writer->tensor_count ? &writer->tensors[writer->current] : NULL;
-    if (!range || strcmp(range->name, name) != 0 || bytes > range->end - writer->written)
-        TRY(error_set(SLUICE_ERR_ARGUMENT,
-                      "%s: %zu bytes of tensor '%.200s' are out of turn or too many: '%.200s' is next", writer->path,
-                      bytes, name, range ? range->name : "nothing"));
-    if (writer->fd < 0)
-        TRY(part_begin(writer));
-    TRY(bytes_write(writer, data, bytes));
-    writer->written += bytes;
-    return SLUICE_OK;
-fail:
-    return writer_failed(writer, status);
+    struct range *range = range_next(writer);
+    if (!range || strcmp(range->name, name) != 0 || bytes > range_left(range))
+        return writer_failed(writer,
+                             error_set(SLUICE_ERR_ARGUMENT,
+                                       "%s: %zu bytes of tensor '%.200s' are out of turn or too many: '%.200s' is next",
+                                       writer->path, bytes, name, range ? range->name : "nothing"));
+    return range_put(writer, range, range->written, data, bytes);
+}
+
+enum sluice_status safetensors_writer_write_at(struct safetensors_writer *writer, const char *name, uint64_t offset,
+                                               const void *data, size_t bytes)
+{
+    if (writer->failure.status < 0)
+        return error_restore(&writer->failure);
+    struct range *range = range_find(writer, name);
+    if (!range || bytes > range_left(range) || offset > range->end - range->begin - bytes)
+        return writer_failed(writer, error_set(SLUICE_ERR_ARGUMENT,
+                                               "%s: %zu bytes at %llu of tensor '%.200s' are not in it or too many",
+                                               writer->path, bytes, (unsigned long long)offset, name));
+    return bytes == 0 ? SLUICE_OK : range_put(writer, range, offset, data, bytes);
 }
 
 // A rename is on the drive only when its directory is.

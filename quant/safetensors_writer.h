@@ -1,4 +1,5 @@
-// Writes a safetensors file as a stream: all tensors are declared first, then their data is written in that order.
+// Writes a safetensors file as a stream: all tensors are declared first, then their data is written in that order, or in
+// any other where each piece is told its place.
 //
 //   create -> declare each tensor -> write each tensor's bytes, in pieces of any size -> finish
 //
@@ -36,6 +37,11 @@ enum sluice_status safetensors_writer_declare(struct safetensors_writer *writer,
 // reaches into the next tensor.
 enum sluice_status safetensors_writer_write(struct safetensors_writer *writer, const char *name, const void *data,
                                             size_t bytes);
+
+// Puts `bytes` bytes at `offset` of tensor `name`. Each byte of a tensor is to be written once, in any order; the bytes
+// are counted, not their places. Not for tensors of which safetensors_writer_write has a part.
+enum sluice_status safetensors_writer_write_at(struct safetensors_writer *writer, const char *name, uint64_t offset,
+                                               const void *data, size_t bytes);
 
 // All data is written (checked): flushes it to the drive and gives the file its name.
 enum sluice_status safetensors_writer_finish(struct safetensors_writer *writer);

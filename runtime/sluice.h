@@ -168,6 +168,9 @@ const struct sluice_model *sluice_engine_model(const struct sluice_engine *engin
 // True for a DeltaNet layer (which has a state), false for an attention layer.
 bool sluice_layer_is_linear(const struct sluice_engine *engine, uint32_t layer);
 
+// True for a layer with routed experts, false for a dense one.
+bool sluice_layer_has_experts(const struct sluice_engine *engine, uint32_t layer);
+
 // The name of the device in use, and its driver's name and version.
 const char *sluice_device_name(const struct sluice_engine *engine);
 const char *sluice_driver_name(const struct sluice_engine *engine);

@@ -1,7 +1,6 @@
 // `sluice logits FILE --ids ids.json -o OUT.safetensors`: what the model computes, for comparison with a reference.
 
 #include <stdio.h>
-#include <string.h>
 
 #include "quant/safetensors_writer.h"
 #include "runtime/base/mem.h"
@@ -23,62 +22,94 @@ struct job {
     struct sluice_engine *engine;
     struct sluice_session *session;
     const struct sluice_model *model;
-    size_t first;        // token of the sequence at which the running call begins
-    float *logits;       // [count][vocab]
-    float **hiddens;     // [layers], each [count][hidden]
-    int32_t **routers;   // [layers], each [count][top_k], or NULL for a layer without experts
-    int32_t *greedy_ids; // [greedy]
-    uint32_t sessions;   // that continue together; 0: none
-    int32_t *alone;      // [sessions][greedy]
-    int32_t *together;   // [sessions][greedy]
+    struct safetensors_writer *writer; // gets everything as it comes
+    size_t first;                      // token of the sequence at which the running call begins
+    uint32_t sessions;                 // that continue together; 0: none
 };
 
+enum { NAME_BYTES = 32 };
+
+static const char *layer_name(const char *kind, uint32_t layer, char out[NAME_BYTES])
+{
+    snprintf(out, NAME_BYTES, "%s.%u", kind, layer);
+    return out;
+}
+
+static uint64_t state_floats(const struct sluice_model *m)
+{
+    return (uint64_t)m->value_heads * m->key_dim * m->value_dim;
+}
+
+// --- what the file will hold ----------------------------------------------------------------------------------------
+
+static enum sluice_status declare_layer(struct job *job, uint32_t layer)
+{
+    enum sluice_status status = SLUICE_OK;
+    const struct sluice_model *m = job->model;
+    struct safetensors_writer *w = job->writer;
+    const uint64_t hidden[] = {job->count, m->hidden}, router[] = {job->count, m->top_k},
+                   state[] = {m->value_heads, m->key_dim, m->value_dim};
+    char name[NAME_BYTES];
+    if (job->hidden)
+        TRY(safetensors_writer_declare(w, layer_name("hidden", layer, name), SAFETENSORS_F32, 2, hidden));
+    if (job->router && sluice_layer_has_experts(job->engine, layer))
+        TRY(safetensors_writer_declare(w, layer_name("router", layer, name), SAFETENSORS_I32, 2, router));
+    if (job->state && sluice_layer_is_linear(job->engine, layer))
+        TRY(safetensors_writer_declare(w, layer_name("state", layer, name), SAFETENSORS_F32, 3, state));
+fail:
+    return status;
+}
+
+static enum sluice_status declare_all(struct job *job)
+{
+    enum sluice_status status;
+    struct safetensors_writer *w = job->writer;
+    const uint64_t logits[] = {job->count, job->model->vocab}, greedy[] = {job->greedy},
+                   continued[] = {job->sessions, job->greedy};
+    TRY(safetensors_writer_declare(w, "logits", SAFETENSORS_F32, 2, logits));
+    for (uint32_t i = 0; i < job->model->layers; i++)
+        TRY(declare_layer(job, i));
+    if (job->greedy)
+        TRY(safetensors_writer_declare(w, "greedy", SAFETENSORS_I32, 1, greedy));
+    if (job->sessions)
+        TRY(safetensors_writer_declare(w, "alone", SAFETENSORS_I32, 2, continued));
+    if (job->sessions)
+        TRY(safetensors_writer_declare(w, "together", SAFETENSORS_I32, 2, continued));
+fail:
+    return status;
+}
+
 // --- what the model shows -------------------------------------------------------------------------------------------
+
+// Rows of four-byte values, those of tokens first ... of the running call.
+static enum sluice_status put_rows(struct job *job, const char *name, uint32_t first, uint32_t rows, uint32_t width,
+                                   const void *values)
+{
+    const uint64_t row_bytes = 4ull * width;
+    return safetensors_writer_write_at(job->writer, name, (job->first + first) * row_bytes, values, rows * row_bytes);
+}
 
 static enum sluice_status take_hidden(void *user, uint32_t layer, uint32_t first, uint32_t rows, const float *values)
 {
     struct job *job = user;
-    size_t width = job->model->hidden;
-    memcpy(job->hiddens[layer] + (job->first + first) * width, values, rows * width * sizeof *values);
-    return SLUICE_OK;
+    char name[NAME_BYTES];
+    return put_rows(job, layer_name("hidden", layer, name), first, rows, job->model->hidden, values);
 }
 
 static enum sluice_status take_experts(void *user, uint32_t layer, uint32_t first, uint32_t rows, const uint32_t *ids)
 {
     struct job *job = user;
-    size_t width = job->model->top_k;
-    if (!job->router)
-        return cli_check_interrupt();
-    if (!job->routers[layer])
-        job->routers[layer] = mem_alloc(job->count * width, sizeof **job->routers);
-    if (!job->routers[layer])
-        return SLUICE_ERR_MEMORY;
-    for (size_t i = 0; i < rows * width; i++)
-        job->routers[layer][(job->first + first) * width + i] = (int32_t)ids[i];
-    return cli_check_interrupt();
+    char name[NAME_BYTES];
+    enum sluice_status status = SLUICE_OK;
+    if (job->router)
+        status = put_rows(job, layer_name("router", layer, name), first, rows, job->model->top_k, ids);
+    return status < 0 ? status : cli_check_interrupt();
 }
 
 static enum sluice_status take_logits(void *user, uint32_t first, uint32_t rows, const float *values)
 {
     struct job *job = user;
-    size_t width = job->model->vocab;
-    memcpy(job->logits + (job->first + first) * width, values, rows * width * sizeof *values);
-    return SLUICE_OK;
-}
-
-static enum sluice_status allocate(struct job *job)
-{
-    size_t layers = job->model->layers;
-    job->logits = mem_alloc(job->count * job->model->vocab, sizeof *job->logits);
-    job->hiddens = mem_alloc(layers, sizeof *job->hiddens);
-    job->routers = mem_alloc(layers, sizeof *job->routers);
-    job->greedy_ids = mem_alloc(job->greedy, sizeof *job->greedy_ids);
-    if (!job->logits || !job->hiddens || !job->routers || !job->greedy_ids)
-        return SLUICE_ERR_MEMORY;
-    for (size_t i = 0; job->hidden && i < layers; i++)
-        if (!(job->hiddens[i] = mem_alloc(job->count * job->model->hidden, sizeof **job->hiddens)))
-            return SLUICE_ERR_MEMORY;
-    return SLUICE_OK;
+    return put_rows(job, "logits", first, rows, job->model->vocab, values);
 }
 
 static enum sluice_status run_prompt(struct job *job)
@@ -103,158 +134,85 @@ fail:
     return status;
 }
 
+// Those after the prompt.
+static enum sluice_status put_states(struct job *job)
+{
+    enum sluice_status status = SLUICE_OK;
+    uint64_t floats = state_floats(job->model);
+    char name[NAME_BYTES];
+    float *state = mem_alloc(floats, sizeof *state);
+    if (!state)
+        return SLUICE_ERR_MEMORY;
+    for (uint32_t i = 0; i < job->model->layers; i++) {
+        if (!sluice_layer_is_linear(job->engine, i))
+            continue;
+        TRY(sluice_session_state(job->session, i, state));
+        TRY(safetensors_writer_write_at(job->writer, layer_name("state", i, name), 0, state, floats * sizeof *state));
+    }
+fail:
+    mem_free(state);
+    return status;
+}
+
 static enum sluice_status run_greedy(struct job *job)
 {
     enum sluice_status status = SLUICE_OK;
     static const struct sluice_tap tap = {.experts = engine_tap_interrupt};
     for (uint32_t i = 0; i < job->greedy; i++) {
-        job->greedy_ids[i] = divergence_likeliest(sluice_logits(job->session), job->model->vocab);
+        int32_t id = divergence_likeliest(sluice_logits(job->session), job->model->vocab);
+        TRY(safetensors_writer_write_at(job->writer, "greedy", i * sizeof id, &id, sizeof id));
         if (i + 1 < job->greedy)
-            TRY(sluice_decode(job->engine, &job->session, &job->greedy_ids[i], 1, &tap));
+            TRY(sluice_decode(job->engine, &job->session, &id, 1, &tap));
     }
 fail:
     return status;
 }
 
-// --- the file -------------------------------------------------------------------------------------------------------
-
-enum pass { DECLARE, WRITE };
-
-static enum sluice_status put(struct safetensors_writer *w, enum pass pass, const char *name,
-                              enum safetensors_dtype dtype, uint32_t rank, const uint64_t *shape, const void *data)
+static enum sluice_status run_sessions(struct job *job)
 {
-    if (pass == DECLARE)
-        return safetensors_writer_declare(w, name, dtype, rank, shape);
-    size_t bytes = 4;
-    for (uint32_t i = 0; i < rank; i++)
-        bytes *= shape[i];
-    return safetensors_writer_write(w, name, data, bytes);
-}
-
-static enum sluice_status put_layer(struct job *job, struct safetensors_writer *w, enum pass pass, uint32_t layer,
-                                    const float *state)
-{
-    enum sluice_status status = SLUICE_OK;
-    const struct sluice_model *m = job->model;
-    char name[32];
-    if (job->hidden) {
-        snprintf(name, sizeof name, "hidden.%u", layer);
-        TRY(put(w, pass, name, SAFETENSORS_F32, 2, (uint64_t[]){job->count, m->hidden}, job->hiddens[layer]));
-    }
-    if (job->routers[layer]) {
-        snprintf(name, sizeof name, "router.%u", layer);
-        TRY(put(w, pass, name, SAFETENSORS_I32, 2, (uint64_t[]){job->count, m->top_k}, job->routers[layer]));
-    }
-    if (state && sluice_layer_is_linear(job->engine, layer)) {
-        snprintf(name, sizeof name, "state.%u", layer);
-        TRY(put(w, pass, name, SAFETENSORS_F32, 3, (uint64_t[]){m->value_heads, m->key_dim, m->value_dim}, state));
-    }
-fail:
-    return status;
-}
-
-// States are those after the prompt: they were copied before the greedy continuation.
-static enum sluice_status put_all(struct job *job, struct safetensors_writer *w, enum pass pass, const float *states)
-{
-    enum sluice_status status;
-    const struct sluice_model *m = job->model;
-    size_t state_floats = (size_t)m->value_heads * m->key_dim * m->value_dim;
-    TRY(put(w, pass, "logits", SAFETENSORS_F32, 2, (uint64_t[]){job->count, m->vocab}, job->logits));
-    for (uint32_t i = 0; i < m->layers; i++)
-        TRY(put_layer(job, w, pass, i, states ? states + i * state_floats : NULL));
-    if (job->greedy)
-        TRY(put(w, pass, "greedy", SAFETENSORS_I32, 1, (uint64_t[]){job->greedy}, job->greedy_ids));
-    if (job->sessions) {
-        const uint64_t shape[] = {job->sessions, job->greedy};
-        TRY(put(w, pass, "alone", SAFETENSORS_I32, 2, shape, job->alone));
-        TRY(put(w, pass, "together", SAFETENSORS_I32, 2, shape, job->together));
-    }
-fail:
-    return status;
-}
-
-static enum sluice_status write_file(struct job *job, const float *states)
-{
-    struct safetensors_writer *w;
-    enum sluice_status status = safetensors_writer_create(job->out_path, &w);
-    if (status < 0)
-        return status;
-    TRY(put_all(job, w, DECLARE, states));
-    TRY(put_all(job, w, WRITE, states));
-    TRY(safetensors_writer_finish(w));
-fail:
-    safetensors_writer_destroy(w);
-    return status;
-}
-
-static enum sluice_status copy_states(struct job *job, float **states)
-{
-    const struct sluice_model *m = job->model;
-    size_t floats = (size_t)m->value_heads * m->key_dim * m->value_dim;
-    *states = mem_alloc(m->layers * floats, sizeof **states);
-    if (!*states)
-        return SLUICE_ERR_MEMORY;
-    for (uint32_t i = 0; i < m->layers; i++) {
-        if (!sluice_layer_is_linear(job->engine, i))
-            continue;
-        enum sluice_status status = sluice_session_state(job->session, i, *states + i * floats);
-        if (status < 0)
-            return status;
-    }
-    return SLUICE_OK;
-}
-
-static enum sluice_status check_sessions(struct job *job)
-{
+    size_t count = (size_t)job->sessions * job->greedy;
+    int32_t *alone = mem_alloc(count, sizeof *alone), *together = mem_alloc(count, sizeof *together);
+    enum sluice_status status = alone && together ? SLUICE_OK : SLUICE_ERR_MEMORY;
+    TRY(status);
     sluice_session_destroy(job->session);
     job->session = NULL;
-    job->alone = mem_alloc((size_t)job->sessions * job->greedy, sizeof *job->alone);
-    job->together = mem_alloc((size_t)job->sessions * job->greedy, sizeof *job->together);
-    if (!job->alone || !job->together)
-        return SLUICE_ERR_MEMORY;
-    return sessions_check(job->engine, job->ids, job->count, job->sessions, job->greedy, job->alone, job->together);
+    TRY(sessions_check(job->engine, job->ids, job->count, job->sessions, job->greedy, alone, together));
+    TRY(safetensors_writer_write_at(job->writer, "alone", 0, alone, count * sizeof *alone));
+    TRY(safetensors_writer_write_at(job->writer, "together", 0, together, count * sizeof *together));
+fail:
+    mem_free(alone);
+    mem_free(together);
+    return status;
 }
 
 static enum sluice_status run(struct job *job)
 {
     enum sluice_status status;
-    float *states = NULL;
     TRY(output_path_check(job->out_path)); // before the work
     TRY(ids_load_json(job->ids_path, &job->ids, &job->count));
     size_t needed = job->count + job->greedy;
     TRY(needed <= UINT32_MAX ? SLUICE_OK : error_set(SLUICE_ERR_ARGUMENT, "%zu tokens are too many", needed));
     TRY(engine_open(job->path, &job->engine_options, (uint32_t)needed, &job->engine));
     job->model = sluice_engine_model(job->engine);
-    TRY(allocate(job));
+    TRY(safetensors_writer_create(job->out_path, &job->writer));
+    TRY(declare_all(job));
     TRY(sluice_session_create(job->engine, &job->session));
     TRY(run_prompt(job));
     if (job->state)
-        TRY(copy_states(job, &states));
+        TRY(put_states(job));
     TRY(run_greedy(job));
     if (job->sessions)
-        TRY(check_sessions(job));
-    TRY(write_file(job, states));
+        TRY(run_sessions(job));
+    TRY(safetensors_writer_finish(job->writer));
     if (job->engine_options.verbose)
         engine_report(job->engine, &(struct run_times){.prompt_tokens = job->count});
 fail:
-    mem_free(states);
     return status;
 }
 
 static void finish(struct job *job)
 {
-    for (uint32_t i = 0; job->model && i < job->model->layers; i++) {
-        if (job->hiddens)
-            mem_free(job->hiddens[i]);
-        if (job->routers)
-            mem_free(job->routers[i]);
-    }
-    mem_free(job->hiddens);
-    mem_free(job->routers);
-    mem_free(job->logits);
-    mem_free(job->greedy_ids);
-    mem_free(job->alone);
-    mem_free(job->together);
+    safetensors_writer_destroy(job->writer);
     mem_free(job->ids);
     sluice_session_destroy(job->session);
     sluice_close(job->engine);
@@ -285,8 +243,9 @@ int cmd_logits(int argc, char **argv)
         "[tokens, vocab] and, as asked for, hidden.L f32 [tokens, hidden], state.L f32 [value heads, key dim, value "
         "dim], "
         "router.L i32 [tokens, top-k], greedy i32 [N], and alone and "
-        "together i32 [K, N], session i beginning with the prompt less its last i tokens. Everything is kept in memory "
-        "until the file is written. The "
+        "together i32 [K, N], session i beginning with the prompt less its last i tokens. Results go to OUT.part as "
+        "they "
+        "come, which is renamed when it is whole. The "
         "KV cache is f32 unless --kv f16 asks otherwise.",
         options,
         sizeof options / sizeof *options,

@@ -267,6 +267,12 @@ bool sluice_layer_is_linear(const struct sluice_engine *e, uint32_t layer)
     return !e->config.layers[layer].full_attention;
 }
 
+bool sluice_layer_has_experts(const struct sluice_engine *e, uint32_t layer)
+{
+    CHECK(layer < e->config.layer_count);
+    return e->config.layers[layer].moe;
+}
+
 const char *sluice_device_name(const struct sluice_engine *e)
 {
     return gpu_device_caps(e->device)->device_name;

@@ -63,6 +63,66 @@ static void what_is_written_is_read_back(void **state)
     tempdir_remove(&dir);
 }
 
+// The file of write_two, in another order.
+static enum sluice_status write_two_at_places(const char *path)
+{
+    struct safetensors_writer *writer;
+    enum sluice_status status = safetensors_writer_create(path, &writer);
+    if (status == SLUICE_OK)
+        status = declare_two(writer);
+    if (status == SLUICE_OK)
+        status = safetensors_writer_write_at(writer, "scalar \xc3\xa4", 0, data + 60, 1);
+    for (uint64_t at = 60; status == SLUICE_OK && at > 0; at -= 12)
+        status = safetensors_writer_write_at(writer, "a.weight", at - 12, data + at - 12, 12);
+    if (status == SLUICE_OK)
+        status = safetensors_writer_finish(writer);
+    safetensors_writer_destroy(writer);
+    return status;
+}
+
+// Results that come layer by layer would land in the wrong rows, or outside of their tensor.
+static void places_give_the_same_file_as_the_order(void **state)
+{
+    (void)state;
+    struct tempdir dir;
+    struct safetensors_writer *writer;
+    tempdir_create(&dir);
+    assert_int_equal(write_two(tempdir_file(&dir, "w.safetensors")), SLUICE_OK);
+    assert_int_equal(write_two_at_places(tempdir_file(&dir, "at.safetensors")), SLUICE_OK);
+    uint8_t bytes[2][1024];
+    size_t counts[2];
+    const char *const names[] = {"w.safetensors", "at.safetensors"};
+    for (int i = 0; i < 2; i++) {
+        FILE *file = fopen(tempdir_file(&dir, names[i]), "rb");
+        assert_non_null(file);
+        counts[i] = fread(bytes[i], 1, sizeof bytes[i], file);
+        fclose(file);
+    }
+    assert_int_equal(counts[0], counts[1]);
+    assert_memory_equal(bytes[0], bytes[1], counts[0]);
+    const char *path = tempdir_file(&dir, "bad.safetensors");
+    static const struct {
+        const char *name;
+        uint64_t offset;
+        size_t bytes;
+    } bad[] = {{"a.weight", 50, 11}, {"a.weight", 61, 1}, {"a.weight", UINT64_MAX, 2}, {"unknown", 0, 1}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(safetensors_writer_create(path, &writer), SLUICE_OK);
+        assert_int_equal(declare_two(writer), SLUICE_OK);
+        assert_int_equal(safetensors_writer_write_at(writer, bad[i].name, bad[i].offset, data, bad[i].bytes),
+                         SLUICE_ERR_ARGUMENT);
+        assert_int_equal(safetensors_writer_finish(writer), SLUICE_ERR_ARGUMENT); // it sticks
+        safetensors_writer_destroy(writer);
+    }
+    assert_int_equal(safetensors_writer_create(path, &writer), SLUICE_OK);
+    assert_int_equal(declare_two(writer), SLUICE_OK);
+    assert_int_equal(safetensors_writer_write_at(writer, "a.weight", 4, data, 56), SLUICE_OK);
+    assert_int_equal(safetensors_writer_write(writer, "scalar \xc3\xa4", data, 1), SLUICE_ERR_ARGUMENT); // a hole
+    safetensors_writer_destroy(writer);
+    assert_int_equal(tempdir_count(&dir), 2);
+    tempdir_remove(&dir);
+}
+
 static void assert_write_refused(const char *path, const char *name, size_t bytes)
 {
     struct safetensors_writer *writer;
@@ -171,6 +231,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_written_is_read_back),
+        cmocka_unit_test(places_give_the_same_file_as_the_order),
         cmocka_unit_test(misuse_is_refused_and_leaves_nothing),
         cmocka_unit_test(a_full_disk_is_reported_and_leaves_nothing),
         cmocka_unit_test(an_impossible_path_is_reported),
