@@ -154,6 +154,24 @@ fail:
     return status;
 }
 
+void gpu_submit_fail(struct gpu_device *device, uint64_t index, uint32_t count)
+{
+    device->submits_before_faults = index;
+    device->submit_faults = count;
+}
+
+static bool fails_on_purpose(struct gpu_device *device)
+{
+    if (device->submit_faults == 0)
+        return false;
+    if (device->submits_before_faults > 0) {
+        device->submits_before_faults--;
+        return false;
+    }
+    device->submit_faults--;
+    return true;
+}
+
 static enum sluice_status submit(struct gpu_command *const *commands, unsigned count)
 {
     enum sluice_status status;
@@ -175,7 +193,8 @@ static enum sluice_status submit(struct gpu_command *const *commands, unsigned c
                                   .signalSemaphoreCount = 1,
                                   .pSignalSemaphores = &device->timeline};
     }
-    VkResult result = vkQueueSubmit(device->queue, count, infos, VK_NULL_HANDLE);
+    VkResult result = fails_on_purpose(device) ? VK_ERROR_OUT_OF_DEVICE_MEMORY
+                                               : vkQueueSubmit(device->queue, count, infos, VK_NULL_HANDLE);
     if (result < 0)
         return vk_error(device, result, "%s: submission %llu", device->caps.device_name,
                         (unsigned long long)device->tick_last + 1);

@@ -105,4 +105,7 @@ uint64_t gpu_tick_done(struct gpu_device *device);
 // Waits until `tick` is complete. Errors: SLUICE_ERR_DEVICE (lost device).
 enum sluice_status gpu_wait(struct gpu_device *device, uint64_t tick);
 
+// Tests only: from submission number `index` on (0 is the next), `count` of them fail for want of device memory.
+void gpu_submit_fail(struct gpu_device *device, uint64_t index, uint32_t count);
+
 #endif

@@ -160,8 +160,10 @@ struct gpu_device {
     struct gpu_caps caps;
     struct gpu_usage usage;
     uint64_t tick_last, tick_done;
-    unsigned buffer_count;                      // buffers that exist
-    uint32_t buffers_left;                      // tests: until one fails for want of memory; 0: none does
+    unsigned buffer_count;          // buffers that exist
+    uint32_t buffers_left;          // tests: until one fails for want of memory; 0: none does
+    uint64_t submits_before_faults; // tests: gpu_submit_fail
+    uint32_t submit_faults;
     struct gpu_kernel *kernels[KERNEL_BUCKETS]; // lists by hash of shader and constants, owned
     struct gpu_command *commands;               // list, owned
     struct recording *recordings;               // list of those that are not kept, owned

@@ -18,6 +18,7 @@ struct sluice_session {
     struct sluice_engine *engine;
     bool in_use;
     uint32_t tokens; // length of the sequence
+    bool unclean;    // empty, but the cache holds what another sequence left: to be cleared before it is used
     struct cache cache;
     bool has_logits;
     float *logits; // [vocab], owned

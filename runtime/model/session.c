@@ -40,13 +40,22 @@ void sluice_session_destroy(struct sluice_session *session)
 enum sluice_status sluice_session_reset(struct sluice_session *session)
 {
     struct gpu_command *cmd;
+    session->tokens = 0;
+    session->has_logits = false;
+    session->unclean = true;
     enum sluice_status status = gpu_command_begin(session->engine->device, &cmd);
     if (status < 0)
         return status;
     cache_clear(&session->cache, cmd);
-    session->tokens = 0;
-    session->has_logits = false;
-    return gpu_command_submit(cmd, NULL);
+    status = gpu_command_submit(cmd, NULL);
+    session->unclean = status < 0;
+    return status;
+}
+
+// Clears what a reset could not.
+static enum sluice_status clean(struct sluice_session *session)
+{
+    return session->unclean ? sluice_session_reset(session) : SLUICE_OK;
 }
 
 uint32_t sluice_session_tokens(const struct sluice_session *session)
@@ -59,14 +68,14 @@ const float *sluice_logits(const struct sluice_session *session)
     return session->has_logits ? session->logits : NULL;
 }
 
-// Empties the sessions that a pass left half-way, keeping the message of what went wrong.
+// Empties the sessions that a pass left half-way, keeping the message of what went wrong. Where that fails, too, it is
+// made up for when they are used again.
 static enum sluice_status give_up(struct sluice_session *const *sessions, unsigned count, enum sluice_status status)
 {
     struct error_record failure;
     error_save(&failure, status);
     for (unsigned i = 0; i < count; i++)
-        if (sluice_session_reset(sessions[i]) < 0)
-            sessions[i]->tokens = 0;
+        (void)sluice_session_reset(sessions[i]);
     return error_restore(&failure);
 }
 
@@ -161,6 +170,8 @@ enum sluice_status sluice_prefill(struct sluice_session *session, const int32_t 
                                   const struct sluice_prefill_options *options)
 {
     enum sluice_status status = check_tokens(session, ids, count);
+    if (status == SLUICE_OK)
+        status = clean(session);
     if (status < 0)
         return status;
     struct sluice_engine *e = session->engine;
@@ -206,6 +217,8 @@ enum sluice_status sluice_decode(struct sluice_engine *e, struct sluice_session 
         for (unsigned j = 0; j < i; j++)
             CHECK(sessions[j] != sessions[i]);
         status = check_tokens(sessions[i], &ids[i], 1);
+        if (status == SLUICE_OK)
+            status = clean(sessions[i]);
         if (status < 0)
             return status;
         pass.blocks[0].runs[i] = (struct run){sessions[i], i, 1, sessions[i]->tokens};

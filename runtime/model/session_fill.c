@@ -113,6 +113,7 @@ enum sluice_status sluice_session_fill(struct sluice_session *session, uint32_t 
     TRY(gpu_wait(e->device, gpu_tick_last(e->device)));
     session->tokens = tokens;
 fail:
+    session->unclean |= status < 0;
     if (status < 0 && source.buffer)
         (void)gpu_wait(e->device, gpu_tick_last(e->device)); // nothing may read the buffer any more
     gpu_buffer_destroy(source.buffer);

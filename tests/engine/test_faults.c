@@ -348,6 +348,37 @@ static void test_every_allocation_while_running_can_fail(void **state)
     end(&r);
 }
 
+// If this fails, a driver that is short of memory for a moment leaves a session that is said to be empty and goes on
+// with what the text before left in it. Three in a row: what was under way, emptying the session, and the next attempt.
+static void test_every_submission_can_fail(void **state)
+{
+    (void)state;
+    struct running r = start();
+    uint32_t failures = 0;
+    enum sluice_status status = SLUICE_ERR_DEVICE_MEMORY;
+    for (uint64_t i = 0; status < 0; i += 1 + i / 8) {
+        gpu_submit_fail(r.engine->device, i, 3);
+        status = prefill(&r);
+        if (status == SLUICE_OK)
+            status = decode(&r);
+        if (status == SLUICE_OK)
+            break;
+        require_failed(&r, status, SLUICE_ERR_DEVICE_MEMORY);
+        failures++;
+        while (sluice_prefill(r.session, ids, TOKENS, NULL) < 0)
+            require_failed(&r, SLUICE_ERR_DEVICE_MEMORY, SLUICE_ERR_DEVICE_MEMORY);
+        assert_memory_equal(sluice_logits(r.session), expected[0], sizeof expected[0]);
+        gpu_submit_fail(r.engine->device, 0, 0);
+        require_ok(decode(&r));
+        assert_memory_equal(sluice_logits(r.session), expected[1], sizeof expected[1]);
+    }
+    gpu_submit_fail(r.engine->device, 0, 0);
+    print_message("%u submissions failed\n", failures);
+    assert_true(failures > 8);
+    require_works(&r);
+    end(&r);
+}
+
 static int use_separate_places(void **state)
 {
     (void)state;
@@ -379,6 +410,8 @@ int main(void)
         SEPARATE(test_given_up_in_mid_sweep),
         cmocka_unit_test(test_every_buffer_of_open_can_fail),
         cmocka_unit_test(test_every_allocation_while_running_can_fail),
+        cmocka_unit_test(test_every_submission_can_fail),
+        SEPARATE(test_every_submission_can_fail),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
