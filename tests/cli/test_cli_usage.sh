@@ -14,6 +14,36 @@ for command in $commands; do
     grep -q -- '--help' out || fail "$command --help lists no options"
     awk 'length > 120 { exit 1 }' out || fail "$command --help has lines that terminals break"
 done
+
+# Help and parser agree: what is listed is accepted, with a value or without, by names that the help tells; and the text
+# above the list names no option that is not in it.
+check_help() { # PROGRAM ARGS...
+    "$@" --help >help 2>err || fail "$* --help"
+    sed -n 's/^  \(-.,\|   \) --\([a-z-]*\)\( [A-Z]*\)\? .*/\2 \3/p' help | sed '/^help /d' >listed
+    [ "$(grep -c '^  \(-.,\|   \) --' help)" -eq "$(($(wc -l <listed) + 1))" ] || fail "$* --help: a line of another form"
+    while read -r option value; do
+        if [ -z "$value" ]; then
+            "$@" --"$option"=x >out 2>err
+            grep -q "option --$option takes no value" err || fail "$* --$option: in the help, but not a flag"
+            continue
+        fi
+        "$@" --"$option" >out 2>err
+        grep -q "option --$option needs a value ($value)" err || fail "$* --$option: in the help, but without a value"
+        "$@" --"$option" no-such-name --nonsense >out 2>err
+        for name in $(sed -n 's/.* is none of \(.*\); .*/\1/p' err | tr -d ',' | sed 's/ and / /'); do
+            grep -- "--$option " help | grep -qw -- "$name" || fail "$* --$option $name: not in the help"
+        done
+    done <listed
+    for option in $(grep -o -- '--[a-z][a-z-]*' help | sort -u); do
+        grep -q "\`sluice [a-z]* $option\`" help && continue # another command's
+        grep -q -- "^  \(-.,\|   \) $option\( \|$\)" help || fail "$* --help: tells of $option, which is not listed"
+    done
+}
+for command in $commands; do
+    check_help "$sluice" "$command"
+done
+check_help "$(dirname "$sluice")/offload_sim"
+
 for command in convert inspect verify plan bench synth; do
     refused 2 'there is no option --nonsense' "$command" --nonsense
     refused 2 'there is no option -q' "$command" -q
