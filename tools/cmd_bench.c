@@ -118,6 +118,11 @@ static enum sluice_status bench(const char *path, const struct cli_engine_option
         return status;
     if (output->csv_path)
         TRY(output_path_check_in_place(output->csv_path)); // before the work
+    TRY(output_path_check_input(output->csv_path, path));
+    TRY(output_path_check_input(output->csv_path, output->compare_path));
+    if (options->trace_path)
+        TRY(output_path_check_in_place(options->trace_path));
+    TRY(output_path_check_input(options->trace_path, path));
     if (output->compare_path)
         TRY(bench_compare_load(output->compare_path, &before));
     TRY(bench_measure_drive(path, engine_options->io, options, 0, results));

@@ -189,6 +189,8 @@ static enum sluice_status run(struct job *job)
 {
     enum sluice_status status;
     TRY(output_path_check(job->out_path)); // before the work
+    TRY(output_path_check_input(job->out_path, job->path));
+    TRY(output_path_check_input(job->out_path, job->ids_path));
     TRY(ids_load_json(job->ids_path, &job->ids, &job->count));
     size_t needed = job->count + job->greedy;
     TRY(needed <= UINT32_MAX ? SLUICE_OK : error_set(SLUICE_ERR_ARGUMENT, "%zu tokens are too many", needed));

@@ -10,6 +10,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/output_path.h"
 #include "runtime/text/answer.h"
 #include "runtime/text/detokenizer.h"
 #include "runtime/text/stop.h"
@@ -374,6 +375,9 @@ int generate(const char *path, const char *prompt, size_t prompt_bytes, struct g
     enum sluice_status status;
     struct generation g = {.options = options, .interrupted = cli_interrupt_start()};
     cli_log_start(options->engine.verbose);
+    if (options->trace_path)
+        TRY(output_path_check_in_place(options->trace_path)); // before the work
+    TRY(output_path_check_input(options->trace_path, path));
     TRY(text_load(path, &g.text));
     TRY(encode_prompt(&g, prompt, prompt_bytes));
     TRY(prepare(&g, path));

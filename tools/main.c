@@ -56,6 +56,7 @@ int main(int argc, char **argv)
 {
     open_standard_streams();
     signal(SIGPIPE, SIG_DFL); // `sluice ... | head` ends quietly, even where the parent ignores the signal
+    signal(SIGXFSZ, SIG_IGN); // a limit of file sizes (ulimit -f) is reported as a failed write
     if (argc < 2) {
         print_usage(stderr);
         return CLI_USAGE;

@@ -110,8 +110,14 @@ static const char *const main_files[] = {"config.json", "model.safetensors.index
 static enum sluice_status prepare_directory(const struct synth *s)
 {
     enum sluice_status status = SLUICE_OK;
+    struct stat info;
+    if (*s->options->directory == '\0')
+        return error_set(SLUICE_ERR_ARGUMENT, "the name of the folder to write is empty");
     if (mkdir(s->options->directory, 0777) != 0 && errno != EEXIST)
         return error_set(SLUICE_ERR_IO, "%s: cannot create: %s", s->options->directory, strerror(errno));
+    if (stat(s->options->directory, &info) == 0 && !S_ISDIR(info.st_mode))
+        return error_set(SLUICE_ERR_ARGUMENT, "%s is no folder, which a checkpoint is; choose another name",
+                         s->options->directory);
     if (access(s->options->directory, W_OK | X_OK) != 0)
         return error_set(SLUICE_ERR_IO, "%s: no folder that can be written: %s", s->options->directory,
                          strerror(errno));

@@ -32,6 +32,10 @@ refused 1 'exists already' synth --config "$configs/tiny.json" --container again
 ok synth --config "$configs/tiny.json" --container again.sluice --seed 4 --force
 cmp again.sluice other.sluice || fail "--force"
 
+refused 1 'again.sluice is no folder' synth --config "$configs/tiny.json" -o again.sluice --force
+refused 1 'again.sluice/x: cannot create.*Not a directory' synth --config "$configs/tiny.json" --container again.sluice/x
+refused 1 'the name of the folder' synth --config "$configs/tiny.json" -o ''
+cmp again.sluice other.sluice || fail "a refused command touched a file"
 refused 1 'a slice of 5 layers: the model has 4' synth --config "$configs/tiny.json" --container x.sluice --layers 5
 refused 1 'qwen3-next-80b' synth --shape nonsense --container x.sluice
 refused 2 'no number format' synth --config "$configs/tiny.json" --container x.sluice --type q3_k
