@@ -3,30 +3,17 @@
 #include <string.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/output_path.h"
 #include "runtime/text/python_text.h"
-#include "runtime/text/utf8.h"
 #include "tools/commands.h"
 #include "tools/document_load.h"
 #include "tools/generate.h"
 #include "tools/instruction.h"
 
-// UTF-8 with something to read. A byte order mark, as some editors put in front, is left out.
-static enum sluice_status check_document(const char *path, const char **text, size_t *bytes)
+static enum sluice_status check_document(const char *path, const char *text, size_t bytes)
 {
-    static const char mark[] = "\xEF\xBB\xBF";
-    size_t valid = utf8_valid_prefix((const uint8_t *)*text, *bytes);
-    if (valid < *bytes)
-        return error_set(SLUICE_ERR_FORMAT,
-                         "%s: not UTF-8 text: byte %zu is wrong; convert it first, for example with iconv", path,
-                         valid);
-    if (*bytes >= sizeof mark - 1 && memcmp(*text, mark, sizeof mark - 1) == 0) {
-        *text += sizeof mark - 1;
-        *bytes -= sizeof mark - 1;
-    }
-    const char *stripped = *text;
-    size_t stripped_bytes = *bytes;
-    python_strip(&stripped, &stripped_bytes);
-    return stripped_bytes ? SLUICE_OK : error_set(SLUICE_ERR_ARGUMENT, "%s: nothing but white space", path);
+    python_strip(&text, &bytes);
+    return bytes ? SLUICE_OK : error_set(SLUICE_ERR_ARGUMENT, "%s: nothing but white space", path);
 }
 
 // The document without its last newline, an empty line, the instruction.
@@ -51,14 +38,14 @@ static int summarize(const char *path, const char *document_path, const char *in
     char *document = NULL, *stored = NULL, *prompt = NULL;
     size_t document_bytes = 0, prompt_bytes = 0;
     int exit_status = CLI_FAILED;
+    TRY(output_path_check_input(o->trace_path, document_path));
     TRY(document_load(document_path, &document, &document_bytes));
-    const char *text = document;
-    TRY(check_document(document_path, &text, &document_bytes));
+    TRY(check_document(document_path, document, document_bytes));
     if (!instruction) {
         TRY(instruction_load(path, &stored));
         instruction = stored;
     }
-    prompt = build_prompt(text, document_bytes, instruction, &prompt_bytes);
+    prompt = build_prompt(document, document_bytes, instruction, &prompt_bytes);
     TRY(prompt ? SLUICE_OK : SLUICE_ERR_MEMORY);
     exit_status = generate(path, prompt, prompt_bytes, o);
 fail:

@@ -35,15 +35,6 @@ void engine_options(const struct cli_engine_options *options, uint32_t context_n
     };
 }
 
-enum sluice_status engine_open(const char *path, const struct cli_engine_options *options, uint32_t context_needed,
-                               struct sluice_engine **engine)
-{
-    struct sluice_options open;
-    *engine = NULL;
-    engine_options(options, context_needed, &open);
-    return sluice_open(path, &open, engine);
-}
-
 enum sluice_status engine_tap_interrupt(void *user, uint32_t layer, uint32_t first, uint32_t rows, const uint32_t *ids)
 {
     (void)user;
@@ -173,6 +164,28 @@ fail:
     return status;
 }
 
+static enum sluice_status open_model(const char *path, const struct cli_engine_options *options,
+                                     uint32_t context_needed, struct sluice_engine **engine)
+{
+    struct sluice_options open;
+    engine_options(options, context_needed, &open);
+    return sluice_open(path, &open, engine);
+}
+
+enum sluice_status engine_open(const char *path, const struct cli_engine_options *options, uint32_t context_needed,
+                               struct sluice_engine **engine)
+{
+    uint32_t positions;
+    *engine = NULL;
+    enum sluice_status status = read_positions(path, &positions);
+    if (status < 0)
+        return status;
+    if (!options->context_tokens && context_needed > positions) // sluice_open would blame --ctx
+        return error_set(SLUICE_ERR_ARGUMENT, "a text of %u tokens is too long: the model has %u positions",
+                         context_needed, positions);
+    return open_model(path, options, context_needed, engine);
+}
+
 enum sluice_status engine_open_fitting(const char *path, const struct cli_engine_options *options, size_t prompt_tokens,
                                        size_t answer_tokens, struct sluice_engine **engine)
 {
@@ -186,5 +199,5 @@ enum sluice_status engine_open_fitting(const char *path, const struct cli_engine
     if (prompt_tokens + (answer_tokens > 0) > positions)
         return error_set(SLUICE_ERR_ARGUMENT, "a text of %zu tokens is too long: the model has %u positions, for %s",
                          prompt_tokens, positions, answer_tokens ? "text and answer together" : "all of it");
-    return engine_open(path, options, wanted < positions ? (uint32_t)wanted : positions, engine);
+    return open_model(path, options, wanted < positions ? (uint32_t)wanted : positions, engine);
 }

@@ -22,10 +22,14 @@ enum sluice_status ids_load_json(const char *path, int32_t **ids, size_t *count)
 {
     enum sluice_status status;
     json_error_t error;
-    json_t *root = json_load_file(path, 0, &error);
+    char *text;
+    size_t bytes;
     *ids = NULL;
-    if (!root && error.line < 0) // the text names the file
-        return error_set(SLUICE_ERR_IO, "%s", error.text);
+    status = document_load(path, &text, &bytes);
+    if (status < 0)
+        return status;
+    json_t *root = json_loadb(text, bytes, 0, &error);
+    mem_free(text);
     if (!root)
         return error_set(SLUICE_ERR_FORMAT, "%s: line %d: %s", path, error.line, error.text);
     const json_t *array = json_is_object(root) ? json_object_get(root, "ids") : root;

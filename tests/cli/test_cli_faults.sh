@@ -28,6 +28,32 @@ CHECK
 refused 2 'needs --greedy' logits good.sluice --ids ids.json -o x.safetensors --sessions 2
 refused 1 'at most 8' logits good.sluice --ids ids.json -o x.safetensors --sessions 9 --greedy 1
 
+# What is read is not written, under whatever name.
+ln -s good.sluice link.sluice
+for name in good.sluice ./good.sluice link.sluice; do
+    for arguments in "logits good.sluice --ids ids.json -o $name" "bench good.sluice --prompt 0 --gen 1 --csv $name" \
+        "bench good.sluice --prompt 0 --gen 1 --trace $name"; do
+        # shellcheck disable=SC2086
+        refused 1 'is what is to be read\|is a link' $arguments
+    done
+done
+refused 1 'is what is to be read' logits good.sluice --ids ids.json -o ids.json
+ok verify good.sluice
+
+# Standard output is no name, and a link to it is not replaced by a file.
+refused 1 'not standard output here' logits good.sluice --ids ids.json -o -
+refused 1 'not standard output here' bench good.sluice --prompt 0 --gen 1 --csv -
+refused 1 'not standard output here' bench good.sluice --prompt 0 --gen 1 --trace -
+ln -s /proc/self/fd/1 stdout
+refused 1 'is a link' logits good.sluice --ids ids.json -o stdout
+[ -L stdout ] || fail "a link was replaced"
+
+# Lists of ids that are none, and longer than the model takes.
+refused 1 'Is a directory' logits good.sluice --ids . -o x.safetensors
+refused 1 'is empty' logits good.sluice --ids /dev/null -o x.safetensors
+refused 1 'a text of [0-9]* tokens is too long: the model has [0-9]* positions' \
+    logits good.sluice --ids ids.json -o x.safetensors --greedy 4000000000
+
 # begin ARGS...: starts the program in the background, with the container's file open; its number in $pid.
 # A background job of a script ignores SIGINT; the programs treat SIGTERM alike.
 begin() {

@@ -121,6 +121,14 @@ refused 1 'nowhere' summarize m.sluice nowhere
 refused 1 'prompt is empty' run m.sluice -p '' --raw
 refused 1 'a folder, not a container; `sluice convert`' summarize "$demo" plain.txt
 
+refused 1 'standard input: the document is empty' summarize m.sluice -
+refused 1 'utf16.txt: not UTF-8 text' divergence m.sluice --text utf16.txt
+cp plain.txt mine.txt
+refused 1 'mine.txt is what is to be read' summarize m.sluice mine.txt -n 1 --trace mine.txt
+refused 1 'm.sluice is what is to be read' run m.sluice -p hello -n 1 --trace m.sluice
+refused 1 'is a folder' run m.sluice -p hello -n 1 --trace .
+cmp mine.txt plain.txt || fail "the document was overwritten"
+
 # What is unusual, but text: line ends of Windows, a NUL, one enormous word.
 { sed 's/$/\r/' plain.txt | head -c 400; printf 'a\000b'; head -c 600 /dev/zero | tr '\0' x; } >odd.txt
 ok summarize m.sluice odd.txt -n 2
@@ -129,6 +137,7 @@ ok summarize m.sluice odd.txt -n 2
 ok run m.sluice -p hello -n 4294967295 --stop e --top-k 4294967295 --temperature 0.5
 for _ in $(seq 40); do cat "$demo/documents/01k-1.txt"; done >long.txt
 refused 1 'the model has 32768 positions' summarize m.sluice long.txt
+refused 1 'a text of [0-9]* tokens is too long: the model has 32768 positions' divergence m.sluice --text long.txt
 refused 1 'raise --ctx' summarize m.sluice plain.txt --ctx 16
 
 # Where the answer cannot go, or only a part of it.
