@@ -30,6 +30,13 @@ struct limits {
     bool unified;                      // experts have one pool
 };
 
+// What is to be in main memory beside the device's part.
+struct host_share {
+    uint64_t bytes;     // all of it
+    uint64_t ram_bytes; // of it by --ram
+    uint64_t ram_least; // what --ram must at least be
+};
+
 // --- the device -----------------------------------------------------------------------------------------------------
 
 static struct limits find_limits(const struct sluice_engine *e)
@@ -62,6 +69,13 @@ static enum sluice_status choose_places(const struct sluice_engine *e, struct li
                      device);
 }
 
+// What the host's part leaves of main memory.
+static uint64_t memory_left(const struct limits *l, uint64_t host_bytes)
+{
+    return l->host_bytes == UINT64_MAX ? UINT64_MAX
+                                       : u64_subtract(l->host_bytes, u64_subtract(host_bytes, l->resident_bytes));
+}
+
 // The device's budget; on a device that shares main memory, what the host's part leaves.
 static uint64_t device_limit(const struct sluice_engine *e, const struct limits *l, uint64_t host_bytes)
 {
@@ -70,9 +84,7 @@ static uint64_t device_limit(const struct sluice_engine *e, const struct limits 
     // A budget beyond what a card has free would be spilt to main memory by its driver.
     if (e->options.vram_bytes)
         return known && !l->shared && l->free_bytes < e->options.vram_bytes ? l->free_bytes : e->options.vram_bytes;
-    uint64_t left = l->host_bytes == UINT64_MAX
-                        ? UINT64_MAX
-                        : u64_subtract(l->host_bytes, u64_subtract(host_bytes, l->resident_bytes));
+    uint64_t left = memory_left(l, host_bytes);
     return l->shared && left < l->device_bytes ? left : l->device_bytes;
 }
 
@@ -101,14 +113,66 @@ static uint64_t pooled_ram(const struct sluice_engine *e)
     return e->options.ram_bytes < all ? e->options.ram_bytes : all;
 }
 
+// --ram has no room for as many expert slots as make sense.
+static enum sluice_status refuse_ram(const struct sluice_engine *e, const char *why, uint64_t least_bytes)
+{
+    char given[SIZE_TEXT_BYTES], slot[SIZE_TEXT_BYTES], least[32];
+    plan_format_option(least_bytes, least, sizeof least);
+    return error_set(SLUICE_ERR_BUDGET, "--ram: %s %s, and an expert takes %s; try --ram %s",
+                     size_format(e->options.ram_bytes, given), why, size_format(pager_slot_bytes(e->container), slot),
+                     least);
+}
+
 // In one pool: the slots that --ram adds to those of --vram.
-static void add_ram_slots(const struct sluice_engine *e, struct budget *vram, struct memory_plan *plan)
+static enum sluice_status add_ram_slots(const struct sluice_engine *e, struct budget *vram, struct memory_plan *plan)
 {
     uint64_t slots = e->options.ram_bytes / pager_slot_bytes(e->container);
+    if (e->options.ram_bytes && slots == 0)
+        return refuse_ram(e, "add no expert to the pool", pager_slot_bytes(e->container));
     uint64_t missing = container_expert_count(e->container) - plan->pager.device_slots;
     plan->ram_slots = (uint32_t)(slots < missing ? slots : missing);
     plan->pager.device_slots += plan->ram_slots;
     vram->limit_bytes += e->options.ram_bytes < UINT64_MAX - vram->limit_bytes ? e->options.ram_bytes : 0;
+    return SLUICE_OK;
+}
+
+// Whose doing the device's limit is.
+static const char *limit_name(const struct sluice_engine *e, const struct limits *l, const struct host_share *host)
+{
+    uint64_t limit = device_limit(e, l, host->bytes);
+    if (e->options.vram_bytes && limit == e->options.vram_bytes)
+        return "--vram";
+    if (limit < device_limit(e, l, host->bytes - host->ram_bytes))
+        return "what --ram leaves";
+    return l->shared && limit < l->device_bytes ? "what is free of main memory" : "what the device has free";
+}
+
+// What to do if the least does not fit; else `out` is empty.
+static void advise_device(const struct sluice_engine *e, const struct limits *l, const struct plan_sizes *s,
+                          const struct host_share *host, char *out, size_t out_bytes)
+{
+    uint64_t others = host->bytes - host->ram_bytes;
+    uint64_t limit = device_limit(e, l, host->bytes), without_ram = device_limit(e, l, others);
+    uint64_t needed = plan_sizes_device(s, e->options.sessions) + plan_slots_least(e);
+    bool ram_is_to_blame = limit < without_ram;
+    *out = '\0';
+    if (needed <= limit)
+        return;
+    if (!ram_is_to_blame || needed > without_ram) {
+        uint64_t beside = u64_subtract(ram_is_to_blame ? others : host->bytes, l->resident_bytes),
+                 most = l->device_bytes;
+        if (l->shared && l->available_bytes != UINT64_MAX)
+            most = u64_subtract(l->available_bytes, beside);
+        plan_advise(e, s, s->trunk, without_ram, most, out, out_bytes);
+        snprintf(out + strlen(out), out_bytes - strlen(out), "%s", ram_is_to_blame ? " without --ram" : "");
+        return;
+    }
+    uint64_t fitting = memory_left(l, others) - needed;
+    fitting -= fitting / 64; // what is free changes
+    if (fitting >= host->ram_least && fitting >> 20)
+        snprintf(out, out_bytes, "try --ram %" PRIu64 "M", fitting >> 20);
+    else
+        snprintf(out, out_bytes, "leave out --ram");
 }
 
 static void report_items(const struct budget *b, struct sluice_plan_place *place)
@@ -121,30 +185,25 @@ static void report_items(const struct budget *b, struct sluice_plan_place *place
 }
 
 static enum sluice_status plan_device(const struct sluice_engine *e, const struct limits *l, const struct plan_sizes *s,
-                                      uint64_t host_bytes, struct memory_plan *plan)
+                                      const struct host_share *host, struct memory_plan *plan)
 {
     enum sluice_status status;
     struct budget vram;
-    char advice[192] = "";
-    bool left_by_ram = l->unified && e->options.ram_bytes && !e->options.vram_bytes;
-    size_t used = left_by_ram ? (size_t)snprintf(advice, sizeof advice, "choose a smaller --ram, or ") : 0;
-    budget_init(&vram, "VRAM", left_by_ram ? "what --ram leaves" : "--vram", device_limit(e, l, host_bytes));
+    char advice[192];
+    budget_init(&vram, "VRAM", limit_name(e, l, host), device_limit(e, l, host->bytes));
     budget_add(&vram, "trunk", s->trunk);
     if (s->state)
         budget_add(&vram, "DeltaNet state", s->state * e->options.sessions);
     if (s->kv)
         budget_add(&vram, "KV cache", s->kv * e->options.sessions);
     budget_add(&vram, "activations", s->activations);
-    if (budget_left_bytes(&vram) < plan_slots_least(e) || budget_used_bytes(&vram) > vram.limit_bytes)
-        plan_advise(e, s, s->trunk, vram.limit_bytes,
-                    l->shared && l->available_bytes != UINT64_MAX ? l->available_bytes : l->device_bytes, advice + used,
-                    sizeof advice - used);
-    vram.remedy = advice[used] ? advice : NULL;
+    advise_device(e, l, s, host, advice, sizeof advice);
+    vram.remedy = *advice ? advice : NULL;
     TRY(budget_check(&vram));
     if (e->config.moe_count) {
         TRY(choose_slots(e, &vram, &plan->pager.device_slots));
         if (l->unified)
-            add_ram_slots(e, &vram, plan);
+            TRY(add_ram_slots(e, &vram, plan));
         budget_add(&vram, l->unified ? "expert pool" : "device slots",
                    plan->pager.device_slots * pager_slot_bytes(e->container));
     }
@@ -178,13 +237,8 @@ static enum sluice_status choose_host_slots(const struct sluice_engine *e, const
         slots = e->options.ram_bytes / slot_bytes;
     else if (!l->shared && l->host_bytes != UINT64_MAX)
         slots = u64_subtract(l->host_bytes, u64_subtract(host_fixed(e, s, l), l->resident_bytes)) / slot_bytes;
-    if (slots < HOST_SLOTS_MIN && e->options.ram_bytes) {
-        char least[32];
-        plan_format_option(HOST_SLOTS_MIN * slot_bytes, least, sizeof least);
-        return error_set(SLUICE_ERR_BUDGET,
-                         "--ram: streaming needs at least %u expert slots of %" PRIu64 " bytes; try --ram %s",
-                         HOST_SLOTS_MIN, slot_bytes, least);
-    }
+    if (slots < HOST_SLOTS_MIN && e->options.ram_bytes)
+        return refuse_ram(e, "are too little to stream through", HOST_SLOTS_MIN * slot_bytes);
     if (slots < HOST_SLOTS_MIN)
         slots = HOST_SLOTS_MIN; // too little memory: refused below with all items
     pager->host_cache = e->options.ram_bytes != 0 || slots > STAGING_SLOTS;
@@ -204,6 +258,16 @@ static void plan_host(const struct sluice_engine *e, const struct limits *l, con
     budget_add(ram, "transfers", s->transfers);
     budget_add(ram, "lists and logits", s->lists + 4ull * e->options.sessions * e->config.vocab_size);
     budget_add(ram, "program and driver", l->resident_bytes + PROGRAM_GROWTH_BYTES);
+}
+
+static struct host_share share_host(const struct sluice_engine *e, const struct limits *l, uint64_t planned_bytes,
+                                    const struct pager_options *pager)
+{
+    if (l->unified) // what --ram adds to the pool is the device's, but main memory all the same
+        return (struct host_share){planned_bytes + pooled_ram(e), pooled_ram(e), pager_slot_bytes(e->container)};
+    uint64_t slot_bytes = e->config.moe_count ? host_slot_bytes(e) : 0;
+    return (struct host_share){planned_bytes, e->options.ram_bytes ? pager->host_slots * slot_bytes : 0,
+                               HOST_SLOTS_MIN * slot_bytes};
 }
 
 // What is planned in main memory must be there: nobody shall be killed for lack of it, or swap.
@@ -294,7 +358,8 @@ static enum sluice_status plan_passes(const struct sluice_engine *e, uint32_t pa
             TRY(choose_host_slots(e, &limits, &sizes, &plan->pager));
     }
     plan_host(e, &limits, &sizes, &plan->pager, &ram);
-    TRY(plan_device(e, &limits, &sizes, budget_used_bytes(&ram) + (limits.unified ? pooled_ram(e) : 0), plan));
+    struct host_share host = share_host(e, &limits, budget_used_bytes(&ram), &plan->pager);
+    TRY(plan_device(e, &limits, &sizes, &host, plan));
     TRY(check_host(e, &limits, &ram, plan));
     report_items(&ram, &plan->report.host);
     report_totals(e, &limits, plan);

@@ -69,6 +69,8 @@ void plan_advise(const struct sluice_engine *e, const struct plan_sizes *sizes, 
         snprintf(choice, sizeof choice, "--sessions %u", sessions);
         add_choice(out, out_bytes, choice);
     }
-    if (!*out)
+    if (!*out && e->options.sessions > 1)
+        snprintf(out, out_bytes, "choose a smaller --ctx and fewer --sessions");
+    else if (!*out)
         snprintf(out, out_bytes, "no --ctx makes it fit on this device");
 }

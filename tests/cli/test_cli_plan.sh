@@ -54,6 +54,7 @@ refused 1 'a prompt of 301 tokens does not fit' plan m.sluice --ctx 300 --prompt
 refused 2 'no share' plan m.sluice --hit-rate 70
 refused 1 'try --vram [0-9.]*[MG]' plan m.sluice --vram 100K
 refused 1 'try --ram [0-9.]*M' plan m.sluice --ram 4K --expert-pool separate
+refused 1 'add no expert to the pool.*try --ram [0-9.]*M\|too little to stream through' plan m.sluice --ram 4K
 ok plan m.sluice --ctx 300 --ram 900T --no-speed # no more than all experts take
 refused 2 'none of auto, separate and unified' plan m.sluice --expert-pool both
 refused 1 'the model needs at least' plan m.sluice --slots 1

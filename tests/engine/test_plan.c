@@ -333,6 +333,50 @@ static void test_what_is_advised_works(void **state)
     require_ok(engine_plan_hooked(container, &options, &hooks, &plan));
 }
 
+static void refused(const struct sluice_options *options, const struct engine_hooks *hooks, const char *why)
+{
+    struct sluice_plan plan;
+    assert_int_equal(engine_plan_hooked(container, options, hooks, &plan), SLUICE_ERR_BUDGET);
+    if (!strstr(error_message(), why))
+        fail_msg("no \"%s\" in: %s", why, error_message());
+}
+
+// If this fails, a message blames an option that was not given, or sends a user whose --ram leaves nothing for the
+// device to --vram, where the next refusal waits.
+static void check_blame(enum sluice_expert_pool pool)
+{
+    struct sluice_options options = {.context_tokens = 200, .expert_pool = pool};
+    struct sluice_plan roomy = plan_roomy(&options), plan;
+    uint64_t slots = item(&roomy.device, "device slots"), others = roomy.device.used_bytes - slots;
+    uint64_t host = growth_bytes(&roomy) + (pool == SLUICE_EXPERT_POOL_SEPARATE ? item(&roomy.host, "host slots") : 0);
+    refused(&options, &(struct engine_hooks){.device_free_bytes = others / 2, .host_free_bytes = 1 << 30},
+            "allowed by what the device has free");
+    refused(&options,
+            &(struct engine_hooks){.device_free_bytes = 1 << 30, .host_free_bytes = (host + others / 2) * 8 / 7},
+            "allowed by what is free of main memory");
+    struct engine_hooks hooks = {.device_free_bytes = 1 << 30};
+    hooks.host_free_bytes = (growth_bytes(&roomy) + others + 5ull * roomy.expert_bytes + slots / 2) * 8 / 7;
+    options.ram_bytes = 1 << 30;
+    refused(&options, &hooks, "allowed by what --ram leaves");
+    assert_null(strstr(error_message(), "--vram"));
+    assert_true(take_size("--ram ", &options.ram_bytes));
+    require_ok(engine_plan_hooked(container, &options, &hooks, &plan));
+    options.ram_bytes = 1 << 30;
+    hooks.host_free_bytes = (growth_bytes(&roomy) + others / 2) * 8 / 7; // too little without it, too
+    refused(&options, &hooks, " without --ram");
+    options.ram_bytes = roomy.expert_bytes / 2; // for nothing
+    refused(&options, &roomy_hooks, "an expert takes");
+    assert_true(take_size("--ram ", &options.ram_bytes));
+    require_ok(engine_plan_hooked(container, &options, &roomy_hooks, &plan));
+}
+
+static void test_blame(void **state)
+{
+    (void)state;
+    check_blame(SLUICE_EXPERT_POOL_AUTO);
+    check_blame(SLUICE_EXPERT_POOL_SEPARATE);
+}
+
 // If this fails, the speed is predicted from another number of rows per expert than the prompt has, or from experts
 // that do not stay on the device.
 static void test_trial_sizes(void **state)
@@ -379,10 +423,15 @@ static void test_speed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_nothing_unplanned), cmocka_unit_test(test_default_budgets),
-        cmocka_unit_test(test_one_pool),          cmocka_unit_test(test_impossible_pools),
-        cmocka_unit_test(test_shared_memory),     cmocka_unit_test(test_what_is_advised_works),
-        cmocka_unit_test(test_trial_sizes),       cmocka_unit_test(test_speed),
+        cmocka_unit_test(test_nothing_unplanned),
+        cmocka_unit_test(test_default_budgets),
+        cmocka_unit_test(test_one_pool),
+        cmocka_unit_test(test_impossible_pools),
+        cmocka_unit_test(test_shared_memory),
+        cmocka_unit_test(test_what_is_advised_works),
+        cmocka_unit_test(test_blame),
+        cmocka_unit_test(test_trial_sizes),
+        cmocka_unit_test(test_speed),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
