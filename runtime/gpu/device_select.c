@@ -38,6 +38,15 @@ enum sluice_status instance_create(VkInstance *instance, bool *debug_names)
     return result < 0 ? vk_error(NULL, result, "cannot start Vulkan") : SLUICE_OK;
 }
 
+// The driver's own start fails here, for want of memory as well.
+static enum sluice_status listing_failed(VkResult result)
+{
+    enum sluice_status status = vk_error(NULL, result, "cannot list Vulkan devices");
+    return error_set(status,
+                     "%s; the driver does not start: see whether `vulkaninfo` works, and what `ulimit -v` allows",
+                     error_message());
+}
+
 // Physical devices of an instance; *devices is released with mem_free.
 static enum sluice_status enumerate(VkInstance instance, VkPhysicalDevice **devices, uint32_t *count)
 {
@@ -45,7 +54,7 @@ static enum sluice_status enumerate(VkInstance instance, VkPhysicalDevice **devi
     *devices = NULL;
     VkResult result = vkEnumeratePhysicalDevices(instance, count, NULL);
     if (result < 0)
-        return vk_error(NULL, result, "cannot list Vulkan devices");
+        return listing_failed(result);
     *devices = mem_alloc(*count, sizeof **devices);
     if (!*devices)
         return SLUICE_ERR_MEMORY;
@@ -53,7 +62,7 @@ static enum sluice_status enumerate(VkInstance instance, VkPhysicalDevice **devi
     if (result < 0) {
         mem_free(*devices);
         *devices = NULL;
-        return vk_error(NULL, result, "cannot list Vulkan devices");
+        return listing_failed(result);
     }
     return SLUICE_OK;
 }
