@@ -169,19 +169,3 @@ void quant_decode_row(enum quant_type type, const void *blocks, size_t cols, flo
     CHECK(format && cols % format->block_cols == 0);
     format->decode(blocks, cols / format->block_cols, values);
 }
-
-float quant_dot(enum quant_type type, const void *blocks, const float *x, size_t cols)
-{
-    const struct quant_format *format = quant_format_get(type);
-    CHECK(format && cols % format->block_cols == 0);
-    const uint8_t *next = blocks;
-    float weights[QUANT_BLOCK_COLS_MAX];
-    double sum = 0;
-    for (size_t i = 0; i < cols; i += format->block_cols) {
-        format->decode(next, 1, weights);
-        for (size_t j = 0; j < format->block_cols; j++)
-            sum += (double)weights[j] * (double)x[i + j];
-        next += format->block_bytes;
-    }
-    return (float)sum;
-}

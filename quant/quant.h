@@ -73,8 +73,4 @@ enum sluice_status quant_encode_row(enum quant_type type, const float *values, c
 // cols is a multiple of block_cols (checked).
 void quant_decode_row(enum quant_type type, const void *blocks, size_t cols, float *values);
 
-// Sum of decoded weight * x over cols. Products and sum are in f64, so this is the number that kernels are compared
-// with. cols is a multiple of block_cols (checked).
-float quant_dot(enum quant_type type, const void *blocks, const float *x, size_t cols);
-
 #endif

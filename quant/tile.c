@@ -204,29 +204,3 @@ void quant_tile_decode_row(enum quant_type type, const void *tiles, uint64_t row
         format->decode(blocks, bytes / format->block_bytes, values + step * layout->step_cols);
     }
 }
-
-enum sluice_status quant_tile_pack_pair(enum quant_type type, const void *gate_blocks, const void *up_blocks,
-                                        uint64_t rows, uint64_t cols, void *tiles)
-{
-    struct matrix matrix;
-    enum sluice_status status = matrix_check(&matrix, type, rows, cols);
-    for (uint64_t tile = 0; status == SLUICE_OK && tile < matrix.tile_count; tile++) {
-        uint8_t *pair = (uint8_t *)tiles + 2 * tile * matrix.tile_bytes;
-        tile_pack(&matrix, gate_blocks, tile, pair);
-        tile_pack(&matrix, up_blocks, tile, pair + matrix.tile_bytes);
-    }
-    return status;
-}
-
-enum sluice_status quant_tile_unpack_pair(enum quant_type type, const void *tiles, uint64_t rows, uint64_t cols,
-                                          void *gate_blocks, void *up_blocks)
-{
-    struct matrix matrix;
-    enum sluice_status status = matrix_check(&matrix, type, rows, cols);
-    for (uint64_t tile = 0; status == SLUICE_OK && tile < matrix.tile_count; tile++) {
-        const uint8_t *pair = (const uint8_t *)tiles + 2 * tile * matrix.tile_bytes;
-        tile_unpack(&matrix, pair, tile, gate_blocks);
-        tile_unpack(&matrix, pair + matrix.tile_bytes, tile, up_blocks);
-    }
-    return status;
-}

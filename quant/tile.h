@@ -50,14 +50,4 @@ void quant_tile_unpack_row(enum quant_type type, const void *tiles, uint64_t row
 void quant_tile_decode_row(enum quant_type type, const void *tiles, uint64_t rows, uint64_t cols, uint64_t row,
                            float *values);
 
-// Two matrices of the same shape as alternating row tiles, so that one lane finds row r of both close together:
-//
-//   [gate tile 0][up tile 0][gate tile 1][up tile 1]...        2 * quant_tile_bytes(type, rows, cols) bytes
-//
-// Errors as above.
-enum sluice_status quant_tile_pack_pair(enum quant_type type, const void *gate_blocks, const void *up_blocks,
-                                        uint64_t rows, uint64_t cols, void *tiles);
-enum sluice_status quant_tile_unpack_pair(enum quant_type type, const void *tiles, uint64_t rows, uint64_t cols,
-                                          void *gate_blocks, void *up_blocks);
-
 #endif

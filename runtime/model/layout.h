@@ -1,10 +1,12 @@
 // Which tensors a model has: their names and shapes in a checkpoint, and how the container stores them.
 //
 // Checkpoint names are those that Hugging Face publishes. The container keeps them, except for two fused pairs, stored
-// as alternating row tiles (quant_tile_pack_pair) so that one kernel reads gate and up side by side:
+// as alternating row tiles so that one kernel reads gate and up side by side:
 //
 //   model.layers.N.mlp.gate_up_proj.weight                (dense layers)
 //   model.layers.N.mlp.shared_expert.gate_up_proj.weight  (layers with experts)
+//
+//   [gate tile 0][up tile 0][gate tile 1][up tile 1]...   2 * quant_tile_bytes(type, rows of one, cols) bytes
 //
 // The trunk is everything but the routed experts. Routed experts have no names in the container: each is a record
 //

@@ -89,7 +89,7 @@ void op_matmul_gated(struct ops *ops, struct gpu_command *cmd, const struct tens
                      struct gpu_range gate, struct gpu_range y, struct gpu_range h);
 
 // y[n, inter] = silu(x * gate^T) * (x * up^T). `gate_up` holds 2 * inter rows as alternating row tiles: gate rows
-// 0..31, up rows 0..31, gate rows 32..63, ... (quant_tile_pack_pair); gate_up->rows = 2 * inter rounded up to whole
+// 0..31, up rows 0..31, gate rows 32..63, ...; gate_up->rows = 2 * inter rounded up to whole
 // tiles each.
 void op_gate_up(struct ops *ops, struct gpu_command *cmd, const struct tensor *gate_up, uint32_t inter,
                 const struct activations *x, const struct activations *y);

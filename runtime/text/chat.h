@@ -34,10 +34,7 @@ enum chat_template {
     CHAT_TEMPLATE_CODER,    // tool calls as XML-like text (Qwen3-Coder-Next)
 };
 
-// "instruct", "thinking", "coder", "unknown".
-const char *chat_template_name(enum chat_template kind);
-
-// The kind of that name, as a user gives it to --template; UNKNOWN for any other text.
+// The kind named "instruct", "thinking" or "coder", as a user gives it to --template; UNKNOWN for any other text.
 enum chat_template chat_template_from_name(const char *name);
 
 // Tells which of the three templates the Jinja text `jinja` (a checkpoint's own chat_template) is, by what it does: the

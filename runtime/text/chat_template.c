@@ -10,16 +10,10 @@
 #include "runtime/text/snippet.h"
 
 static const char *const names[] = {
-    [CHAT_TEMPLATE_UNKNOWN] = "unknown",
     [CHAT_TEMPLATE_INSTRUCT] = "instruct",
     [CHAT_TEMPLATE_THINKING] = "thinking",
     [CHAT_TEMPLATE_CODER] = "coder",
 };
-
-const char *chat_template_name(enum chat_template kind)
-{
-    return names[kind];
-}
 
 enum chat_template chat_template_from_name(const char *name)
 {

@@ -144,37 +144,6 @@ static void single_rows_equal_the_row_blocks(void **state)
     over_shapes(check_rows);
 }
 
-static void check_pair(enum quant_type type, const uint8_t *gate, uint32_t rows, uint32_t cols)
-{
-    size_t bytes = rows * quant_row_bytes(type, cols), one = quant_tile_bytes(type, rows, cols);
-    size_t tile = one / ((rows + 31) / 32);
-    uint8_t *up = allocate(bytes), *pair = allocate(2 * one), *single = allocate(one);
-    uint8_t *gate_back = allocate(bytes), *up_back = allocate(bytes);
-    for (size_t i = 0; i < bytes; i++)
-        up[i] = (uint8_t)(gate[i] ^ 0x55);
-    assert_int_equal(quant_tile_pack_pair(type, gate, up, rows, cols, pair), SLUICE_OK);
-    for (int half = 0; half < 2; half++) {
-        assert_int_equal(quant_tile_pack(type, half ? up : gate, rows, cols, single), SLUICE_OK);
-        for (size_t t = 0; t < one / tile; t++)
-            assert_memory_equal(pair + (2 * t + (size_t)half) * tile, single + t * tile, tile);
-    }
-    assert_int_equal(quant_tile_unpack_pair(type, pair, rows, cols, gate_back, up_back), SLUICE_OK);
-    assert_memory_equal(gate_back, gate, bytes);
-    assert_memory_equal(up_back, up, bytes);
-    free(up_back);
-    free(gate_back);
-    free(single);
-    free(pair);
-    free(up);
-}
-
-// Gate and up of an expert would be mixed up.
-static void pairs_alternate_row_tiles(void **state)
-{
-    (void)state;
-    over_shapes(check_pair);
-}
-
 // Offsets in the container and buffer sizes follow from these numbers; a changed one makes old files unreadable.
 static void sizes_are_those_of_the_layout(void **state)
 {
@@ -208,8 +177,6 @@ static void impossible_shapes_are_refused(void **state)
     assert_int_equal(quant_tile_pack(QUANT_Q4_K, nothing, 1, 100, nothing), SLUICE_ERR_ARGUMENT);
     assert_non_null(strstr(error_message(), "q4_k"));
     assert_int_equal(quant_tile_unpack(QUANT_Q8_0, nothing, 1, 31, nothing), SLUICE_ERR_ARGUMENT);
-    assert_int_equal(quant_tile_pack_pair(QUANT_F16, nothing, nothing, 0, 8, nothing), SLUICE_ERR_ARGUMENT);
-    assert_int_equal(quant_tile_unpack_pair(QUANT_F16, nothing, 8, 0, nothing, nothing), SLUICE_ERR_ARGUMENT);
 }
 
 int main(void)
@@ -217,8 +184,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(unpacking_inverts_packing),     cmocka_unit_test(bytes_lie_where_the_layout_says),
         cmocka_unit_test(padding_decodes_to_zeros),      cmocka_unit_test(single_rows_equal_the_row_blocks),
-        cmocka_unit_test(pairs_alternate_row_tiles),     cmocka_unit_test(sizes_are_those_of_the_layout),
-        cmocka_unit_test(impossible_shapes_are_refused),
+        cmocka_unit_test(sizes_are_those_of_the_layout), cmocka_unit_test(impossible_shapes_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
