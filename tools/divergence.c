@@ -1,10 +1,10 @@
 #include "tools/divergence.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/base/check.h"
+#include "runtime/base/doubles.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/random.h"
 
@@ -76,17 +76,11 @@ void divergence_add_expert(uint64_t *fingerprint, uint32_t layer, uint32_t exper
     *fingerprint += random_at((uint64_t)layer << 32 | expert, 0);
 }
 
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 double divergence_quantile(struct divergence *d, double quantile)
 {
     if (d->count == 0)
         return 0;
-    qsort(d->kl, d->count, sizeof *d->kl, by_size);
+    doubles_sort(d->kl, d->count);
     double place = ceil(quantile * (double)d->count) - 1;
     return d->kl[place > 0 ? (size_t)place : 0];
 }

@@ -240,6 +240,14 @@ static void trunk_source(const struct model_layout *layout, size_t index, struct
     *source = layout->tensors[tensor].sources[index];
 }
 
+uint64_t model_source_elements(const struct model_source *source)
+{
+    uint64_t count = 1;
+    for (uint32_t i = 0; i < source->rank; i++)
+        count *= source->shape[i];
+    return count;
+}
+
 void model_layout_source(const struct model_layout *layout, size_t index, struct model_source *source)
 {
     CHECK(index < layout->source_count);

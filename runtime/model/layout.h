@@ -47,6 +47,8 @@ struct model_source {
     uint64_t shape[3];
 };
 
+uint64_t model_source_elements(const struct model_source *source);
+
 // A tensor of the container's trunk section.
 struct model_tensor {
     char name[MODEL_NAME_BYTES];

@@ -1,6 +1,6 @@
 #include "runtime/model/speed_trial.h"
+#include "runtime/base/doubles.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/base/clock.h"
@@ -57,18 +57,6 @@ struct speed_trial_sizes speed_trial_sizes(uint32_t experts, uint32_t top_k, uin
 static double seconds_since(uint64_t start_ns)
 {
     return clock_seconds(clock_ns() - start_ns);
-}
-
-static int compare(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double values[RUNS])
-{
-    qsort(values, RUNS, sizeof *values, compare);
-    return values[RUNS / 2];
 }
 
 // Draws from the first `experts` of each layer from now on.
@@ -174,7 +162,7 @@ static enum sluice_status measure_head(struct trial *t, double *seconds)
         if (i >= 0)
             values[i] = seconds_since(start_ns);
     }
-    *seconds = median(values);
+    *seconds = doubles_median(values, RUNS);
 fail:
     return status;
 }
@@ -204,7 +192,7 @@ static enum sluice_status measure_copy(struct trial *t, double *seconds)
         if (i >= 0)
             values[i] = seconds_since(start_ns) / COPIES;
     }
-    *seconds = median(values);
+    *seconds = doubles_median(values, RUNS);
 fail:
     gpu_buffer_destroy(to);
     gpu_buffer_destroy(from);
@@ -232,7 +220,7 @@ static enum sluice_status try_prefill(struct trial *t, uint32_t wanted, uint32_t
     double attention = attention_seconds(t);
     for (int i = 0; i < RUNS; i++)
         TRY(run_prefill(t, p->tokens, 0, &values[i]));
-    p->seconds = median(values);
+    p->seconds = doubles_median(values, RUNS);
     p->attention = (attention_seconds(t) - attention) / RUNS;
     if (t->prompt < 2 * p->tokens)
         return SLUICE_OK;
@@ -280,7 +268,7 @@ static enum sluice_status measure_decode(struct trial *t, uint32_t depth, double
     TRY(run_decode(t, depth, &values[0])); // experts arrive
     for (int i = 0; i < RUNS; i++)
         TRY(run_decode(t, depth, &values[i]));
-    *seconds = median(values);
+    *seconds = doubles_median(values, RUNS);
 fail:
     return status;
 }

@@ -136,14 +136,6 @@ fail:
 
 // --- shards ---------------------------------------------------------------------------------------------------------
 
-static uint64_t source_elements(const struct model_source *source)
-{
-    uint64_t count = 1;
-    for (uint32_t i = 0; i < source->rank; i++)
-        count *= source->shape[i];
-    return count;
-}
-
 static enum sluice_status plan_shards(struct synth *s)
 {
     struct model_source source;
@@ -153,7 +145,7 @@ static enum sluice_status plan_shards(struct synth *s)
         return SLUICE_ERR_MEMORY;
     for (size_t i = 0; i < s->layout->source_count; i++) {
         model_layout_source(s->layout, i, &source);
-        uint64_t bytes = source_elements(&source) * ELEMENT_BYTES;
+        uint64_t bytes = model_source_elements(&source) * ELEMENT_BYTES;
         if (s->options->shard_bytes && shard_bytes && shard_bytes + bytes > s->options->shard_bytes) {
             s->shard_count++;
             shard_bytes = 0;
@@ -213,7 +205,7 @@ fail:
 static enum sluice_status add_tensor(struct synth *s, const struct model_source *source,
                                      struct safetensors_writer *writer)
 {
-    uint64_t elements = source_elements(source);
+    uint64_t elements = model_source_elements(source);
     for (uint64_t first = 0; first < elements; first += PIECE_ELEMENTS) {
         if (s->piece_count == BATCH_PIECES) {
             enum sluice_status status = flush_batch(s);

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "runtime/base/clock.h"
+#include "runtime/base/doubles.h"
 #include "runtime/base/integer.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
@@ -142,6 +143,17 @@ static void test_one_piece_of_work_stands_for_several(void **state)
     assert_true(excluding.cpu_ns <= clock_thread_cpu_ns() - start_ns - excluded_ns);
 }
 
+// If this fails, measured speeds are not those of the run in the middle, and quantiles of a divergence not in order.
+static void test_the_median_is_in_the_middle(void **state)
+{
+    (void)state;
+    double one[] = {7}, odd[] = {3, -1, 2e300, 0.5, 3}, even[] = {4, 1, 3, 2};
+    assert_true(doubles_median(one, 1) == 7);
+    assert_true(doubles_median(odd, 5) == 3);
+    assert_true(odd[0] == -1 && odd[1] == 0.5 && odd[2] == 3 && odd[3] == 3 && odd[4] == 2e300);
+    assert_true(doubles_median(even, 4) == 3);
+}
+
 // If this fails, synthetic checkpoints and seeded answers are others than those of every other build.
 static void test_random_numbers_are_splitmix64(void **state)
 {
@@ -178,6 +190,7 @@ int main(void)
         cmocka_unit_test(test_every_status_has_a_text),
         cmocka_unit_test(test_allocation_sizes_do_not_wrap),
         cmocka_unit_test(test_log_and_clock),
+        cmocka_unit_test(test_the_median_is_in_the_middle),
         cmocka_unit_test(test_random_numbers_are_splitmix64),
         cmocka_unit_test(test_sizes_at_the_ends_of_their_types),
         cmocka_unit_test(test_one_piece_of_work_stands_for_several),

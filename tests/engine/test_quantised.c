@@ -5,13 +5,13 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
 #include "offload/container.h"
 #include "quant/tile.h"
+#include "runtime/base/doubles.h"
 #include "runtime/base/mem.h"
 #include "tests/engine/engine_fixture.h"
 #include "tests/ref/ref_model.h"
@@ -119,12 +119,6 @@ static const float *weights(void *user, const char *name, size_t count)
     return d->values[d->count++];
 }
 
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 // Per token ||ours - exact|| / ||exact|| of the logits: median and largest.
 static void compare(const struct outcome *o, const double *exact, double *median, double *worst)
 {
@@ -138,8 +132,7 @@ static void compare(const struct outcome *o, const double *exact, double *median
         }
         errors[t] = sqrt(difference / norm);
     }
-    qsort(errors, TOKENS, sizeof *errors, by_size);
-    *median = errors[TOKENS / 2];
+    *median = doubles_median(errors, TOKENS);
     *worst = errors[TOKENS - 1];
 }
 

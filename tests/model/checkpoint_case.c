@@ -39,17 +39,9 @@ void checkpoint_directory_remove(const char *path)
 
 // --- values ---------------------------------------------------------------------------------------------------------
 
-static uint64_t source_elements(const struct model_source *source)
-{
-    uint64_t count = 1;
-    for (uint32_t i = 0; i < source->rank; i++)
-        count *= source->shape[i];
-    return count;
-}
-
 void checkpoint_values(const struct model_source *source, uint32_t hidden_size, uint16_t *values)
 {
-    CHECK(synth_fill_bf16(source->name, source->rank, source->shape, hidden_size, 1, 0, source_elements(source),
+    CHECK(synth_fill_bf16(source->name, source->rank, source->shape, hidden_size, 1, 0, model_source_elements(source),
                           values) == SLUICE_OK);
 }
 
@@ -94,7 +86,7 @@ static void put(const struct file *f, const char *name, enum safetensors_dtype d
 static void put_fp8(const struct file *f, const struct model_source *source)
 {
     char name[MODEL_NAME_BYTES + 16];
-    uint64_t n = source_elements(source),
+    uint64_t n = model_source_elements(source),
              shape[2] = {(source->shape[0] + CHECKPOINT_FP8_BLOCK - 1) / CHECKPOINT_FP8_BLOCK,
                          (source->shape[1] + CHECKPOINT_FP8_BLOCK - 1) / CHECKPOINT_FP8_BLOCK};
     uint8_t *bytes = mem_alloc(n, 1);
@@ -118,7 +110,7 @@ static void put_float(const struct file *f, struct model_source source, enum saf
     uint32_t width = safetensors_dtype_bytes(dtype);
     if (is_named(f->c->reshape, &source))
         source.shape[0]++;
-    uint64_t n = source_elements(&source);
+    uint64_t n = model_source_elements(&source);
     uint16_t *values = mem_alloc(n, sizeof *values);
     uint8_t *data = mem_alloc(n, width);
     checkpoint_values(&source, f->layout->config.hidden_size, values);

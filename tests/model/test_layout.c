@@ -24,14 +24,6 @@ static struct model_layout *layout_of(const char *name)
     return layout;
 }
 
-static uint64_t elements(const struct model_source *source)
-{
-    uint64_t count = 1;
-    for (uint32_t i = 0; i < source->rank; i++)
-        count *= source->shape[i];
-    return count;
-}
-
 // The published checkpoint has 74,391 tensors and 79,674,391,296 parameters; another count means that something is
 // left out, or that complete downloads are refused.
 static void test_published_counts(void **state)
@@ -43,9 +35,9 @@ static void test_published_counts(void **state)
     assert_int_equal(layout->source_count, 74391);
     for (size_t i = 0; i < layout->source_count; i++) {
         model_layout_source(layout, i, &source);
-        parameters += elements(&source);
+        parameters += model_source_elements(&source);
         if (i >= layout->trunk_source_count)
-            experts += elements(&source);
+            experts += model_source_elements(&source);
     }
     assert_true(parameters == UINT64_C(79674391296));
     assert_true(experts == UINT64_C(48) * 512 * 3 * 2048 * 512);

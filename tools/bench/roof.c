@@ -1,11 +1,11 @@
 #include "tools/bench/roof.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "runtime/base/check.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/doubles.h"
 #include "runtime/base/mem.h"
 #include "shaders/roof_params.h"
 #include "shaders/shader_params.h"
@@ -166,12 +166,6 @@ fail:
     return status;
 }
 
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static enum sluice_status probe_submit(struct prober *p, struct roof *roof)
 {
     enum sluice_status status = SLUICE_OK;
@@ -190,10 +184,8 @@ static enum sluice_status probe_submit(struct prober *p, struct roof *roof)
         records[i] = clock_seconds(recorded_ns - begin_ns);
         round_trips[i] = clock_seconds(clock_ns() - recorded_ns);
     }
-    qsort(round_trips, ROUND_TRIPS, sizeof *round_trips, compare_doubles);
-    qsort(records, ROUND_TRIPS, sizeof *records, compare_doubles);
-    roof->round_trip_s = round_trips[ROUND_TRIPS / 2];
-    roof->record_s = records[ROUND_TRIPS / 2];
+    roof->round_trip_s = doubles_median(round_trips, ROUND_TRIPS);
+    roof->record_s = doubles_median(records, ROUND_TRIPS);
 fail:
     return status;
 }
