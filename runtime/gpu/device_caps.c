@@ -8,7 +8,7 @@
 #include "runtime/gpu/gpu_internal.h"
 
 // The features that the device is created with, if it has them. Kernels unpack 8- and 16-bit numbers from 32-bit words,
-// so that they need no storage features; shaders/shader_reflect.c refuses modules that need more than this.
+// so that they need no storage features; shaders/reflection.c refuses modules that need more than this.
 static const struct feature {
     const char *name;
     size_t offset; // of the VkBool32 in struct device_features
