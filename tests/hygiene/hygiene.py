@@ -68,6 +68,7 @@ LIMITS = [
     ("runtime/ops/coop_attend.c", "PADDING", "shaders/attend_coop.comp", r"\bQ_STRIDE = \(HEAD_DIM \+ (\d+)u\)"),
     ("runtime/gpu/matrix_cores.c", "STEP_COLS", "shaders/matmul_coop.comp", "STEP"),
     ("runtime/gpu/matrix_cores.c", "TILE_ROWS", "quant/tile_layout.h", "QUANT_TILE_ROWS"),
+    ("tools/offline-compile/shader_compiler.c", "ARRAY_BUFFERS", "shaders/reflection.h", "REFLECTION_ARRAY_BUFFERS"),
 ]
 
 SOURCE = (".c", ".h", ".comp", ".glsl")

@@ -59,7 +59,9 @@ struct shader_compiler {
     PFN_vkGetPipelineExecutableInternalRepresentationsKHR get_representations;
 };
 
+// Both say what failed and end the program; the second one only if `result` is not VK_SUCCESS.
 _Noreturn void fail(const char *what, const char *detail);
+void vulkan_check(VkResult result, const char *what);
 
 // Opens the first device that the loader offers, with every core feature it has, so that it is the shaders that decide.
 // Exit status EXIT_NO_DEVICE if there is none. `driver` gets "device, driver version".
