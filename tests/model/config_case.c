@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "runtime/base/check.h"
+#include "runtime/base/mem.h"
 
 char *config_case_text(const char *name, const char *field, const char *value)
 {
@@ -32,4 +33,15 @@ enum sluice_status config_case_parse(const char *name, const char *field, const 
     enum sluice_status status = model_config_parse(text, strlen(text), config);
     free(text);
     return status;
+}
+
+struct model_layout *config_case_layout(const char *name)
+{
+    struct model_config *config = mem_alloc(1, sizeof *config);
+    struct model_layout *layout;
+    CHECK(config != NULL);
+    CHECK(config_case_parse(name, NULL, NULL, config) == SLUICE_OK);
+    CHECK(model_layout_create(config, &layout) == SLUICE_OK);
+    mem_free(config);
+    return layout;
 }

@@ -1,95 +1,15 @@
-// From checkpoints to containers, in the library.
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
+// From checkpoints to containers, in the library: what is in them, and which checkpoints are refused. Interruptions are
+// in test_convert_runs.c.
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include "offload/container.h"
 #include "quant/halffloat.h"
 #include "quant/tile.h"
-#include "runtime/base/log.h"
 #include "runtime/base/mem.h"
-#include "runtime/model/convert.h"
-#include "tests/model/checkpoint_case.h"
 #include "tests/model/config_case.h"
-
-static char directory[CHECKPOINT_PATH_BYTES];
-static char notes[4096];
-
-static void keep_note(void *user, enum log_level level, const char *text)
-{
-    (void)user;
-    (void)level;
-    strncat(notes, text, sizeof notes - strlen(notes) - 2);
-    strcat(notes, "\n");
-}
-
-static int set_up(void **state)
-{
-    (void)state;
-    notes[0] = '\0';
-    log_set(keep_note, NULL);
-    checkpoint_directory_create(directory);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    log_set(NULL, NULL);
-    checkpoint_directory_remove(directory);
-    return 0;
-}
-
-static char *in_directory(const char *name)
-{
-    static char paths[4][2 * CHECKPOINT_PATH_BYTES];
-    static unsigned next;
-    char *path = paths[next++ % 4];
-    snprintf(path, sizeof paths[0], "%s/%s", directory, name);
-    return path;
-}
-
-static enum sluice_status convert_to(const char *name, enum quant_type type)
-{
-    struct convert_options options = {.source = directory,
-                                      .output = in_directory(name),
-                                      .recipe = model_recipe_default(type),
-                                      .program = "test",
-                                      .threads = 2};
-    return model_convert(&options);
-}
-
-static struct container *convert_and_open(const struct checkpoint_case *c, const char *name, enum quant_type type)
-{
-    struct container *container = NULL;
-    checkpoint_case_write(c, directory);
-    if (convert_to(name, type) != SLUICE_OK || container_open(in_directory(name), &container) != SLUICE_OK)
-        fail_msg("%s", error_message());
-    assert_int_equal(container_verify(container, NULL, NULL), SLUICE_OK);
-    return container;
-}
-
-static struct model_layout *open_layout(const char *config_name)
-{
-    struct model_config *config = mem_alloc(1, sizeof *config);
-    struct model_layout *layout;
-    assert_int_equal(config_case_parse(config_name, NULL, NULL, config), SLUICE_OK);
-    assert_int_equal(model_layout_create(config, &layout), SLUICE_OK);
-    mem_free(config);
-    return layout;
-}
+#include "tests/model/convert_case.h"
 
 // --- exactness ------------------------------------------------------------------------------------------------------
 
@@ -180,8 +100,8 @@ static void test_bf16_is_exact(void **state)
     static const char *const configs[] = {"tiny", "mixed", "tied"};
     for (size_t i = 0; i < sizeof configs / sizeof *configs; i++) {
         struct checkpoint_case c = {.config = configs[i], .dtype = SAFETENSORS_BF16};
-        struct container *container = convert_and_open(&c, "out.sluice", QUANT_BF16);
-        struct model_layout *layout = open_layout(configs[i]);
+        struct container *container = convert_case_open(&c, "out.sluice", QUANT_BF16);
+        struct model_layout *layout = config_case_layout(configs[i]);
         check_trunk(layout, container);
         check_experts(layout, container);
         model_layout_destroy(layout);
@@ -194,8 +114,8 @@ static void test_fused_experts(void **state)
 {
     (void)state;
     struct checkpoint_case c = {.config = "mixed", .dtype = SAFETENSORS_BF16, .fused = true};
-    struct container *container = convert_and_open(&c, "out.sluice", QUANT_BF16);
-    struct model_layout *layout = open_layout("mixed");
+    struct container *container = convert_case_open(&c, "out.sluice", QUANT_BF16);
+    struct model_layout *layout = config_case_layout("mixed");
     check_trunk(layout, container);
     check_experts(layout, container);
     model_layout_destroy(layout);
@@ -210,7 +130,7 @@ static void test_other_floats(void **state)
     static const enum quant_type kept[] = {QUANT_F32, QUANT_F16};
     for (size_t i = 0; i < 2; i++) {
         struct checkpoint_case c = {.config = "tiny", .dtype = dtypes[i]};
-        struct container *container = convert_and_open(&c, "out.sluice", QUANT_BF16);
+        struct container *container = convert_case_open(&c, "out.sluice", QUANT_BF16);
         const struct container_tensor *t = container_tensor_find(container, "model.layers.0.mlp.gate.weight");
         assert_int_equal(t->type_id, kept[i]);
         t = container_tensor_find(container, "model.layers.0.linear_attn.out_proj.weight");
@@ -225,7 +145,7 @@ static void test_fp8(void **state)
     (void)state;
     static const char name[] = "model.layers.0.linear_attn.in_proj_qkvz.weight";
     struct checkpoint_case c = {.config = "mixed", .dtype = SAFETENSORS_F8_E4M3};
-    struct container *container = convert_and_open(&c, "out.sluice", QUANT_F32);
+    struct container *container = convert_case_open(&c, "out.sluice", QUANT_F32);
     const struct container_tensor *t = container_tensor_find(container, name);
     uint8_t *tiles = mem_alloc(t->bytes, 1);
     float *row = mem_alloc(t->cols, sizeof *row);
@@ -250,8 +170,8 @@ static void test_quantised(void **state)
     (void)state;
     static const char name[] = "model.layers.0.linear_attn.in_proj_qkvz.weight";
     struct checkpoint_case c = {.config = "mixed", .dtype = SAFETENSORS_BF16};
-    struct container *container = convert_and_open(&c, "out.sluice", QUANT_Q4_K);
-    struct model_layout *layout = open_layout("mixed");
+    struct container *container = convert_case_open(&c, "out.sluice", QUANT_Q4_K);
+    struct model_layout *layout = config_case_layout("mixed");
     const struct container_tensor *t = container_tensor_find(container, name);
     struct model_source source = {.rank = 2, .shape = {t->rows, t->cols}};
     strcpy(source.name, name);
@@ -311,23 +231,18 @@ static const struct refusal refusals[] = {
      {"model.layers.0.mlp.experts.3.up_proj.weight", "nan"}},
 };
 
-static void assert_nothing_written(const char *name)
-{
-    assert_int_not_equal(access(in_directory(name), F_OK), 0);
-}
-
 // An incomplete or damaged download would become a container that answers nonsense.
 static void test_refused(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
-        checkpoint_case_write(&refusals[i].c, directory);
-        unlink(in_directory("out.sluice.part")); // what was done until a weight was refused
-        enum sluice_status status = convert_to("out.sluice", QUANT_Q8_0);
+        checkpoint_case_write(&refusals[i].c, convert_case.directory);
+        unlink(convert_case_path("out.sluice.part")); // what was done until a weight was refused
+        enum sluice_status status = convert_case_run("out.sluice", QUANT_Q8_0);
         for (size_t j = 0; j < 3 && refusals[i].says[j]; j++)
             if (status >= 0 || !strstr(error_message(), refusals[i].says[j]))
                 fail_msg("case %zu: status %d, \"%s\" not in: %s", i, status, refusals[i].says[j], error_message());
-        assert_nothing_written("out.sluice");
+        convert_case_assert_nothing("out.sluice");
     }
 }
 
@@ -336,17 +251,17 @@ static void test_notes(void **state)
 {
     (void)state;
     struct checkpoint_case c = {.config = "tiny", .dtype = SAFETENSORS_BF16, .extra = true};
-    container_close(convert_and_open(&c, "out.sluice", QUANT_Q4_K));
-    assert_non_null(strstr(notes, "1 tensor of the checkpoint is not used, such as mtp.fc.weight"));
-    assert_non_null(strstr(notes, "gate and up matrices of experts are stored as q8_0"));
-    assert_non_null(strstr(notes, "matrices of the trunk are stored as bf16"));
+    container_close(convert_case_open(&c, "out.sluice", QUANT_Q4_K));
+    assert_non_null(strstr(convert_case.notes, "1 tensor of the checkpoint is not used, such as mtp.fc.weight"));
+    assert_non_null(strstr(convert_case.notes, "gate and up matrices of experts are stored as q8_0"));
+    assert_non_null(strstr(convert_case.notes, "matrices of the trunk are stored as bf16"));
 }
 
 // --- documents ------------------------------------------------------------------------------------------------------
 
 static void write_text(const char *name, const char *text)
 {
-    FILE *file = fopen(in_directory(name), "wb");
+    FILE *file = fopen(convert_case_path(name), "wb");
     assert_true(file && fputs(text, file) >= 0 && fclose(file) == 0);
 }
 
@@ -365,16 +280,16 @@ static void test_documents(void **state)
     (void)state;
     struct container *container;
     struct checkpoint_case c = {.config = "tiny", .dtype = SAFETENSORS_BF16};
-    checkpoint_case_write(&c, directory);
+    checkpoint_case_write(&c, convert_case.directory);
     write_text("tokenizer.json", "{\"model\": {\"type\": \"BPE\"}}");
     write_text("chat_template.jinja", "{{ messages }}");
-    struct convert_options options = {.source = directory,
-                                      .output = in_directory("out.sluice"),
+    struct convert_options options = {.source = convert_case.directory,
+                                      .output = convert_case_path("out.sluice"),
                                       .recipe = model_recipe_default(QUANT_Q8_0),
                                       .instruction = "read \"this\"",
                                       .program = "sluice 9"};
     assert_int_equal(model_convert(&options), SLUICE_OK);
-    assert_int_equal(container_open(in_directory("out.sluice"), &container), SLUICE_OK);
+    assert_int_equal(container_open(convert_case_path("out.sluice"), &container), SLUICE_OK);
     assert_document(container, "config.json", "\"qwen3_next\"");
     assert_document(container, "tokenizer.json", "BPE");
     assert_document(container, "chat_template.jinja", "{{ messages }}");
@@ -383,178 +298,22 @@ static void test_documents(void **state)
     assert_document(container, "provenance.json", "sluice 9");
     container_close(container);
     write_text("tokenizer.json", "{\"model\": ");
-    assert_int_equal(convert_to("second.sluice", QUANT_Q8_0), SLUICE_ERR_FORMAT);
+    assert_int_equal(convert_case_run("second.sluice", QUANT_Q8_0), SLUICE_ERR_FORMAT);
     assert_non_null(strstr(error_message(), "tokenizer.json"));
-    assert_nothing_written("second.sluice");
-}
-
-// --- interruptions --------------------------------------------------------------------------------------------------
-
-struct stopper {
-    atomic_bool cancel;
-    uint64_t stop_at, last;
-};
-
-static void stop_at(void *user, const struct convert_progress *progress)
-{
-    struct stopper *s = user;
-    assert_true(progress->bytes_done >= s->last && progress->bytes_done <= progress->bytes_total);
-    s->last = progress->bytes_done;
-    if (progress->bytes_done >= s->stop_at)
-        atomic_store(&s->cancel, true);
-}
-
-static void assert_same_file(const char *a, const char *b)
-{
-    char command[5 * CHECKPOINT_PATH_BYTES];
-    snprintf(command, sizeof command, "cmp '%s' '%s'", in_directory(a), in_directory(b));
-    assert_int_equal(system(command), 0);
-}
-
-// A conversion that was stopped again and again would end in another container than one that was left alone.
-static void test_cancel_and_resume(void **state)
-{
-    (void)state;
-    struct checkpoint_case c = {.config = "mixed", .dtype = SAFETENSORS_BF16};
-    struct stopper stopper = {.stop_at = 100000};
-    container_close(convert_and_open(&c, "whole.sluice", QUANT_Q4_K));
-    struct convert_options options = {.source = directory,
-                                      .output = in_directory("parts.sluice"),
-                                      .recipe = model_recipe_default(QUANT_Q4_K),
-                                      .program = "test",
-                                      .threads = 2,
-                                      .cancel = &stopper.cancel,
-                                      .progress = stop_at,
-                                      .user = &stopper};
-    enum sluice_status status;
-    int runs = 0;
-    while ((status = model_convert(&options)) == SLUICE_ERR_CANCELLED) {
-        assert_nothing_written("parts.sluice");
-        assert_true(++runs < 1000);
-        atomic_store(&stopper.cancel, false);
-        stopper.stop_at += 300000;
-        stopper.last = 0;
-    }
-    assert_int_equal(status, SLUICE_OK);
-    assert_true(runs >= 3);
-    assert_same_file("whole.sluice", "parts.sluice");
-}
-
-struct killed_run {
-    struct convert_options options;
-    uint64_t resumed_bytes; // seen by the run that ended by itself
-};
-
-static void keep_resumed(void *user, const struct convert_progress *progress)
-{
-    struct killed_run *run = user;
-    run->resumed_bytes = progress->bytes_resumed;
-}
-
-// Runs the conversion in another process, which is killed after `delay_us`. Whether it was too late for that.
-static bool convert_and_kill(const struct convert_options *options, uint32_t delay_us)
-{
-    int wait_status;
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0)
-        _exit(model_convert(options) == SLUICE_OK ? 0 : 1);
-    usleep(delay_us);
-    kill(child, SIGKILL);
-    assert_int_equal(waitpid(child, &wait_status, 0), child);
-    assert_true(WIFSIGNALED(wait_status) || WEXITSTATUS(wait_status) == 0);
-    return !WIFSIGNALED(wait_status);
-}
-
-// A power cut during an hour's conversion would cost the hour, or leave a container that is silently wrong.
-static void test_kill_and_resume(void **state)
-{
-    (void)state;
-    struct checkpoint_case c = {.config = "mixed", .dtype = SAFETENSORS_BF16};
-    struct killed_run run = {.options = {.source = directory,
-                                         .recipe = model_recipe_default(QUANT_Q6_K),
-                                         .program = "test",
-                                         .threads = 2,
-                                         .batch_bytes = 64 << 10}};
-    uint32_t kills = 0, random = 2025; // a small linear congruential generator
-    container_close(convert_and_open(&c, "whole.sluice", QUANT_Q6_K));
-    char output[2 * CHECKPOINT_PATH_BYTES];
-    strcpy(output, in_directory("killed.sluice"));
-    run.options.output = output;
-    while (kills < 8) {
-        random = random * 1664525u + 1013904223u;
-        if (convert_and_kill(&run.options, 2000 + random / 65536u % 100000u)) {
-            unlink(output);
-            continue;
-        }
-        kills++;
-        assert_nothing_written("killed.sluice");
-    }
-    run.options.progress = keep_resumed;
-    run.options.user = &run;
-    assert_int_equal(model_convert(&run.options), SLUICE_OK);
-    assert_same_file("whole.sluice", "killed.sluice");
-    printf("the last run took over %llu bytes\n", (unsigned long long)run.resumed_bytes);
-}
-
-// The number of threads would show in the result.
-static void test_threads(void **state)
-{
-    (void)state;
-    struct checkpoint_case c = {.config = "tiny", .dtype = SAFETENSORS_BF16};
-    checkpoint_case_write(&c, directory);
-    static const uint32_t threads[] = {1, 7};
-    static const char *const names[] = {"a.sluice", "b.sluice"};
-    for (int i = 0; i < 2; i++) {
-        struct convert_options options = {.source = directory,
-                                          .output = in_directory(names[i]),
-                                          .recipe = model_recipe_default(QUANT_Q4_K),
-                                          .program = "test",
-                                          .threads = threads[i]};
-        assert_int_equal(model_convert(&options), SLUICE_OK);
-    }
-    assert_same_file("a.sluice", "b.sluice");
-}
-
-// Out of memory at any point would crash, or leave a container that is not whole.
-static void test_out_of_memory(void **state)
-{
-    (void)state;
-    struct checkpoint_case c = {.config = "tied", .dtype = SAFETENSORS_BF16};
-    struct convert_options options = {.source = directory,
-                                      .output = in_directory("out.sluice"),
-                                      .recipe = model_recipe_default(QUANT_BF16),
-                                      .program = "test",
-                                      .threads = 1};
-    checkpoint_case_write(&c, directory);
-    for (uint64_t i = 0;; i += 1 + i / 8) {
-        unlink(in_directory("out.sluice.part"));
-        mem_fail_at(i);
-        enum sluice_status status = model_convert(&options);
-        mem_fail_at(UINT64_MAX);
-        if (status == SLUICE_OK)
-            break;
-        assert_int_equal(status, SLUICE_ERR_MEMORY);
-        assert_nothing_written("out.sluice");
-        assert_true(i < 100000);
-    }
+    convert_case_assert_nothing("second.sluice");
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_bf16_is_exact, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_fused_experts, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_other_floats, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_fp8, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_quantised, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_refused, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_notes, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_documents, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_cancel_and_resume, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_kill_and_resume, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_threads, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_out_of_memory, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_bf16_is_exact, convert_case_set_up, convert_case_tear_down),
+        cmocka_unit_test_setup_teardown(test_fused_experts, convert_case_set_up, convert_case_tear_down),
+        cmocka_unit_test_setup_teardown(test_other_floats, convert_case_set_up, convert_case_tear_down),
+        cmocka_unit_test_setup_teardown(test_fp8, convert_case_set_up, convert_case_tear_down),
+        cmocka_unit_test_setup_teardown(test_quantised, convert_case_set_up, convert_case_tear_down),
+        cmocka_unit_test_setup_teardown(test_refused, convert_case_set_up, convert_case_tear_down),
+        cmocka_unit_test_setup_teardown(test_notes, convert_case_set_up, convert_case_tear_down),
+        cmocka_unit_test_setup_teardown(test_documents, convert_case_set_up, convert_case_tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

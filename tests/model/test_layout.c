@@ -14,22 +14,12 @@
 #include "runtime/model/layout.h"
 #include "tests/model/config_case.h"
 
-static struct model_layout *layout_of(const char *name)
-{
-    struct model_config *config = mem_alloc(1, sizeof *config);
-    struct model_layout *layout;
-    assert_int_equal(config_case_parse(name, NULL, NULL, config), SLUICE_OK);
-    assert_int_equal(model_layout_create(config, &layout), SLUICE_OK);
-    mem_free(config);
-    return layout;
-}
-
 // The published checkpoint has 74,391 tensors and 79,674,391,296 parameters; another count means that something is
 // left out, or that complete downloads are refused.
 static void test_published_counts(void **state)
 {
     (void)state;
-    struct model_layout *layout = layout_of("published-80b");
+    struct model_layout *layout = config_case_layout("published-80b");
     uint64_t parameters = 0, experts = 0;
     struct model_source source;
     assert_int_equal(layout->source_count, 74391);
@@ -77,7 +67,7 @@ static const struct shape_case shapes[] = {
 static void test_published_shapes(void **state)
 {
     (void)state;
-    struct model_layout *layout = layout_of("published-80b");
+    struct model_layout *layout = config_case_layout("published-80b");
     struct model_source source;
     size_t found = 0;
     for (size_t i = 0; i < layout->source_count; i++) {
@@ -98,7 +88,7 @@ static void test_published_shapes(void **state)
 static void test_expert_record(void **state)
 {
     (void)state;
-    struct model_layout *layout = layout_of("published-80b");
+    struct model_layout *layout = config_case_layout("published-80b");
     struct model_recipe recipe = model_recipe_default(QUANT_Q4_K);
     struct model_expert_layout e = model_expert_layout(&layout->config, &recipe);
     assert_int_equal(recipe.trunk, QUANT_Q8_0);
@@ -125,7 +115,7 @@ static uint64_t trunk_bytes(const struct model_layout *layout, const struct mode
 static void test_trunk_bytes(void **state)
 {
     (void)state;
-    struct model_layout *layout = layout_of("published-80b");
+    struct model_layout *layout = config_case_layout("published-80b");
     struct model_recipe recipe = model_recipe_default(QUANT_Q4_K);
     uint64_t q8 = trunk_bytes(layout, &recipe);
     assert_true(q8 > UINT64_C(2500000000) && q8 < UINT64_C(2600000000));
@@ -149,7 +139,7 @@ static void test_fallback(void **state)
 static void test_kept_in_float(void **state)
 {
     (void)state;
-    struct model_layout *layout = layout_of("mixed");
+    struct model_layout *layout = config_case_layout("mixed");
     struct model_recipe recipe = model_recipe_default(QUANT_Q4_K);
     int kept = 0;
     for (size_t i = 0; i < layout->tensor_count; i++) {
@@ -177,7 +167,7 @@ static const struct model_tensor *find(const struct model_layout *layout, const 
 static void test_pairs(void **state)
 {
     (void)state;
-    struct model_layout *layout = layout_of("tiny");
+    struct model_layout *layout = config_case_layout("tiny");
     const struct model_tensor *pair = find(layout, "model.layers.0.mlp.shared_expert.gate_up_proj.weight");
     assert_non_null(pair);
     assert_int_equal(pair->kind, MODEL_TENSOR_PAIR);
@@ -186,7 +176,7 @@ static void test_pairs(void **state)
     assert_int_equal(model_tensor_bytes(pair, QUANT_Q8_0), 2 * quant_tile_bytes(QUANT_Q8_0, 48, 64));
     assert_string_equal(pair->sources[1].name, "model.layers.0.mlp.shared_expert.up_proj.weight");
     model_layout_destroy(layout);
-    layout = layout_of("mixed");
+    layout = config_case_layout("mixed");
     assert_non_null(find(layout, "model.layers.1.mlp.gate_up_proj.weight"));
     assert_non_null(find(layout, "model.layers.1.mlp.down_proj.weight"));
     assert_null(find(layout, "model.layers.1.mlp.gate.weight"));
@@ -197,7 +187,7 @@ static void test_pairs(void **state)
 static void test_tied(void **state)
 {
     (void)state;
-    struct model_layout *layout = layout_of("tied");
+    struct model_layout *layout = config_case_layout("tied");
     assert_null(find(layout, "lm_head.weight"));
     assert_non_null(find(layout, "model.embed_tokens.weight"));
     model_layout_destroy(layout);

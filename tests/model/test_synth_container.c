@@ -58,16 +58,6 @@ static enum sluice_status synth_to(const char *name, const char *config_name, st
     return status;
 }
 
-static struct model_layout *open_layout(const char *config_name)
-{
-    struct model_config *config = mem_alloc(1, sizeof *config);
-    struct model_layout *layout;
-    assert_int_equal(config_case_parse(config_name, NULL, NULL, config), SLUICE_OK);
-    assert_int_equal(model_layout_create(config, &layout), SLUICE_OK);
-    mem_free(config);
-    return layout;
-}
-
 static void assert_same_file(const char *name_a, const char *name_b)
 {
     FILE *a = fopen(in_directory(name_a), "rb"), *b = fopen(in_directory(name_b), "rb");
@@ -137,7 +127,7 @@ static void test_contents(void **state)
     (void)state;
     static const char *const configs[] = {"tiny", "mixed", "tied"};
     for (size_t i = 0; i < sizeof configs / sizeof *configs; i++) {
-        struct model_layout *layout = open_layout(configs[i]);
+        struct model_layout *layout = config_case_layout(configs[i]);
         for (enum quant_type type = 0; type < QUANT_TYPE_COUNT; type++) {
             struct synth_container_options options = {.recipe = {.experts = type, .trunk = QUANT_Q4_K}, .seed = 1};
             struct container *c;
