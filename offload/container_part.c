@@ -5,43 +5,12 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "offload/budget.h"
 #include "runtime/base/mem.h"
-
-// Whether the descriptor is still what the path leads to: another writer may have renamed it between our open and our
-// lock, and then we hold its finished file.
-static bool leads_to(const char *path, int descriptor)
-{
-    struct stat by_path, by_descriptor;
-    return stat(path, &by_path) == 0 && fstat(descriptor, &by_descriptor) == 0 &&
-           by_path.st_dev == by_descriptor.st_dev && by_path.st_ino == by_descriptor.st_ino;
-}
-
-enum sluice_status container_part_open(const char *part_path, int *descriptor)
-{
-    for (int attempt = 0; attempt < 8; attempt++) {
-        *descriptor = open(part_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
-        if (*descriptor < 0)
-            return error_set(SLUICE_ERR_IO, "%s: cannot create: %s", part_path, strerror(errno));
-        int result = flock(*descriptor, LOCK_EX | LOCK_NB);
-        int error = errno;
-        if (result == 0 && leads_to(part_path, *descriptor))
-            return SLUICE_OK;
-        close(*descriptor);
-        *descriptor = -1;
-        if (result != 0 && error == EWOULDBLOCK)
-            break;
-        if (result != 0 && error != EINTR)
-            return error_set(SLUICE_ERR_IO, "%s: cannot lock: %s", part_path, strerror(error));
-    }
-    return error_set(SLUICE_ERR_ARGUMENT, "%s: another conversion is writing this file; wait for it or end it first",
-                     part_path);
-}
 
 int container_part_open_direct(const char *part_path)
 {

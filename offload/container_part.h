@@ -1,14 +1,10 @@
-// The unfinished file PATH.part: exclusive use, room on the disk, and the final rename.
+// The unfinished file PATH.part (runtime/base/part_file.h): room on the disk, and the final rename.
 #ifndef SLUICE_OFFLOAD_CONTAINER_PART_H
 #define SLUICE_OFFLOAD_CONTAINER_PART_H
 
 #include <stdint.h>
 
 #include "runtime/base/status.h"
-
-// Opens or creates it and takes the lock, which lasts until the descriptor is closed or the process dies.
-// SLUICE_ERR_ARGUMENT: another process or thread holds it.
-enum sluice_status container_part_open(const char *part_path, int *descriptor);
 
 // A second descriptor of the same file, for writes past the page cache; -1 where the file system has no such thing.
 // Not locked: only used while the other one is open.

@@ -14,6 +14,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/output_path.h"
+#include "runtime/base/part_file.h"
 
 enum { BATCH_BYTES_DEFAULT = 256 << 20, COMPARE_BUFFER_BYTES = 1 << 20 };
 
@@ -193,7 +194,7 @@ static enum sluice_status allocate(struct container_writer *w, const char *path)
 static enum sluice_status open_files(struct container_writer *w)
 {
     enum sluice_status status;
-    TRY(container_part_open(w->part_path, &w->descriptor));
+    TRY(part_file_open(w->part_path, &w->descriptor));
     w->direct_descriptor = container_part_open_direct(w->part_path);
     char *journal_path = path_with(w->part_path, ".journal");
     if (!journal_path)

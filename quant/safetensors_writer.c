@@ -13,6 +13,7 @@
 #include "runtime/base/integer.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/output_path.h"
+#include "runtime/base/part_file.h"
 
 enum { LENGTH_BYTES = 8, DATA_ALIGNMENT = 8 };
 
@@ -203,8 +204,9 @@ static enum sluice_status part_begin(struct safetensors_writer *writer)
     uint64_t padded = u64_round_up(length, DATA_ALIGNMENT);
     if (!text)
         return error_set(SLUICE_ERR_MEMORY, "%s: out of memory for the list of tensors", writer->path);
-    writer->fd = open(writer->part_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    TRY(writer->fd >= 0 ? SLUICE_OK : system_failed(writer, "creating the temporary file"));
+    status = part_file_open(writer->part_path, &writer->fd);
+    TRY(status == SLUICE_ERR_IO ? system_failed(writer, "creating the temporary file") : status);
+    TRY(ftruncate(writer->fd, 0) == 0 ? SLUICE_OK : system_failed(writer, "emptying the temporary file"));
     writer->data_offset = LENGTH_BYTES + padded;
     TRY(space_reserve(writer, writer->data_offset + data_bytes(writer)));
     TRY(bytes_write(writer, 0, &padded, LENGTH_BYTES));

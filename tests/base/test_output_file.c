@@ -72,6 +72,23 @@ static void test_earlier_file_stays_until_the_end(void **state)
     output_file_abandon(&out); // empty
 }
 
+// Two processes that write the same file would mix their results in it, or the first would take the second's name away.
+static void test_a_second_writer_is_refused(void **state)
+{
+    (void)state;
+    struct output_file first, second;
+    unlink(path);
+    write_text(path, "mine", &first);
+    assert_int_equal(output_file_create(path, &second), SLUICE_ERR_ARGUMENT);
+    assert_non_null(strstr(error_message(), "file.part: another process is writing this file"));
+    assert_null(second.file);
+    assert_int_equal(output_file_finish(&first), SLUICE_OK);
+    expect(path, "mine");
+    write_text(path, "free again", &second);
+    assert_int_equal(output_file_finish(&second), SLUICE_OK);
+    expect(path, "free again");
+}
+
 // --csv /dev/stdout would go to a file that nobody sees, or a user's link be replaced.
 static void test_links_and_devices_are_written_in_place(void **state)
 {
@@ -105,6 +122,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_earlier_file_stays_until_the_end),
+        cmocka_unit_test(test_a_second_writer_is_refused),
         cmocka_unit_test(test_links_and_devices_are_written_in_place),
         cmocka_unit_test(test_failures_are_said),
     };

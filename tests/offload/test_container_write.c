@@ -31,7 +31,7 @@ static void a_second_writer_is_refused(void **state)
     assert_int_equal(container_writer_open(sample_path, &sample_plan, &sample_options, &first), SLUICE_OK);
     assert_int_equal(container_writer_open(sample_path, &sample_plan, &sample_options, &second), SLUICE_ERR_ARGUMENT);
     assert_null(second);
-    assert_non_null(strstr(error_message(), "another conversion"));
+    assert_non_null(strstr(error_message(), "another process"));
     assert_int_equal(sample_put(first), SLUICE_OK);
     assert_int_equal(container_writer_finish(first), SLUICE_OK);
     container_writer_close(first);

@@ -123,6 +123,29 @@ static void places_give_the_same_file_as_the_order(void **state)
     tempdir_remove(&dir);
 }
 
+// Two processes that write the same file would mix their results in it.
+static void a_second_writer_is_refused(void **state)
+{
+    (void)state;
+    struct tempdir dir;
+    struct safetensors_writer *first, *second;
+    tempdir_create(&dir);
+    const char *path = tempdir_file(&dir, "w.safetensors");
+    assert_int_equal(safetensors_writer_create(path, &first), SLUICE_OK);
+    assert_int_equal(safetensors_writer_create(path, &second), SLUICE_OK);
+    assert_int_equal(declare_two(first), SLUICE_OK);
+    assert_int_equal(declare_two(second), SLUICE_OK);
+    assert_int_equal(safetensors_writer_write(first, "a.weight", data, 60), SLUICE_OK);
+    assert_int_equal(safetensors_writer_write(second, "a.weight", data, 60), SLUICE_ERR_ARGUMENT);
+    assert_non_null(strstr(error_message(), "another process is writing"));
+    safetensors_writer_destroy(second); // and takes nothing away
+    assert_int_equal(safetensors_writer_write(first, "scalar \xc3\xa4", data + 60, 1), SLUICE_OK);
+    assert_int_equal(safetensors_writer_finish(first), SLUICE_OK);
+    safetensors_writer_destroy(first);
+    assert_int_equal(tempdir_count(&dir), 1);
+    tempdir_remove(&dir);
+}
+
 static void assert_write_refused(const char *path, const char *name, size_t bytes)
 {
     struct safetensors_writer *writer;
@@ -232,6 +255,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_written_is_read_back),
         cmocka_unit_test(places_give_the_same_file_as_the_order),
+        cmocka_unit_test(a_second_writer_is_refused),
         cmocka_unit_test(misuse_is_refused_and_leaves_nothing),
         cmocka_unit_test(a_full_disk_is_reported_and_leaves_nothing),
         cmocka_unit_test(an_impossible_path_is_reported),
