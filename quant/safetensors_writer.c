@@ -52,7 +52,12 @@ static enum sluice_status writer_failed(struct safetensors_writer *writer, enum 
 static enum sluice_status system_failed(struct safetensors_writer *writer, const char *what)
 {
     int cause = errno;
-    if (cause == ENOSPC || cause == EDQUOT || cause == EFBIG)
+    if (cause == EFBIG)
+        return error_set(SLUICE_ERR_IO,
+                         "%s: %s failed: this file system or a limit of the system (ulimit -f) does not allow files of "
+                         "%llu bytes",
+                         writer->path, what, (unsigned long long)data_bytes(writer));
+    if (cause == ENOSPC || cause == EDQUOT)
         return error_set(SLUICE_ERR_IO,
                          "%s: %s failed: %s; the file needs %llu bytes and has %llu: free some space and run again",
                          writer->path, what, strerror(cause), (unsigned long long)data_bytes(writer),
