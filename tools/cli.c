@@ -281,8 +281,11 @@ static void on_interrupt(int signal_number)
 const atomic_bool *cli_interrupt_start(void)
 {
     struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
+    struct sigaction before;
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN) // as `nohup` has it
+        sigaction(SIGHUP, &action, NULL);
     return &interrupted;
 }
 

@@ -152,7 +152,8 @@ struct cli_progress {
 void cli_progress_draw(struct cli_progress *progress, uint64_t bytes_done, uint64_t bytes_total);
 void cli_progress_clear(void);
 
-// From now on the first Ctrl-C (or SIGTERM) sets the flag, a second one ends the process.
+// From now on the first Ctrl-C (or SIGTERM, or SIGHUP unless it is ignored) sets the flag, a second one ends the
+// process.
 const atomic_bool *cli_interrupt_start(void);
 
 // SLUICE_ERR_CANCELLED with a message once the flag is set.

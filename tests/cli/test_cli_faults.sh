@@ -56,8 +56,9 @@ refused 1 'a text of [0-9]* tokens is too long: the model has [0-9]* positions' 
 
 # begin ARGS...: starts the program in the background, with the container's file open; its number in $pid.
 # A background job of a script ignores SIGINT; the programs treat SIGTERM alike.
+launcher=()
 begin() {
-    "$sluice" "$@" >out 2>err </dev/null &
+    "${launcher[@]}" "$sluice" "$@" >out 2>err </dev/null &
     pid=$!
     for _ in $(seq 400); do
         ls -l "/proc/$pid/fd" 2>/dev/null | grep -q '\.sluice$' && return 0
@@ -128,6 +129,20 @@ for when in 0.0 0.2 0.5; do
     ended 130 'interrupted'
     [ -e stopped.safetensors ] && fail "interrupted, but there is a result"
 done
+# The terminal is closed; but under nohup, where the signal is ignored, the work goes on.
+for action in SIG_DFL SIG_IGN; do
+    launcher=(python3 -c "import os, signal, sys; signal.signal(signal.SIGHUP, signal.$action)
+os.execv(sys.argv[1], sys.argv[1:])")
+    begin logits m.sluice --ids long.json -o stopped.safetensors --slots 4 --decode --router
+    sleep 0.3
+    kill -HUP $pid
+    [ $action = SIG_DFL ] && ended 130 'interrupted'
+done
+sleep 0.2
+kill -0 $pid || fail "a signal that is ignored ended the work"
+kill -TERM $pid
+ended 130 'interrupted'
+launcher=()
 ls ./*.part ./*.tmp 2>/dev/null && fail "temporary files were left"
 begin "${endless[@]}" --trace trace
 sleep 0.5
