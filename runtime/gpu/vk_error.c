@@ -40,6 +40,21 @@ static enum sluice_status status_of(VkResult result)
     return SLUICE_ERR_DEVICE;
 }
 
+// What the user can do.
+static const char *advice(VkResult result)
+{
+    switch (result) {
+    case VK_ERROR_OUT_OF_HOST_MEMORY:
+        return "; close other programs";
+    case VK_ERROR_OUT_OF_DEVICE_MEMORY:
+        return "; close other programs that use the card, or choose a smaller budget or context";
+    case VK_ERROR_DEVICE_LOST:
+        return "; run it again, and if it happens again look for the driver's messages in the system's log (`dmesg`)";
+    default:
+        return "";
+    }
+}
+
 enum sluice_status vk_error(struct gpu_device *device, VkResult result, const char *format, ...)
 {
     char what[256];
@@ -49,5 +64,6 @@ enum sluice_status vk_error(struct gpu_device *device, VkResult result, const ch
     va_end(arguments);
     if (device && result == VK_ERROR_DEVICE_LOST)
         device->lost = true;
-    return error_set(status_of(result), "%s: %s (Vulkan result %d)", what, vk_result_text(result), (int)result);
+    return error_set(status_of(result), "%s: %s (Vulkan result %d)%s", what, vk_result_text(result), (int)result,
+                     advice(result));
 }

@@ -363,6 +363,7 @@ static void test_every_submission_can_fail(void **state)
             status = decode(&r);
         if (status == SLUICE_OK)
             break;
+        assert_non_null(strstr(error_message(), "close other programs")); // and not what emptying the session said
         require_failed(&r, status, SLUICE_ERR_DEVICE_MEMORY);
         failures++;
         while (sluice_prefill(r.session, ids, TOKENS, NULL) < 0)
