@@ -16,7 +16,7 @@ simulate() {
 
 # What the engine measures is what the simulator says. With a RAM tier of this size what is kept of the prompt counts, which
 # is not simulated.
-for places in 'separate 0' 'separate 2M' 'unified 0' 'unified 100K'; do
+for places in 'separate 0' 'separate 2M' 'unified 0' 'unified 120K'; do
     read -r pool ram <<<"$places"
     for routing in model recorded; do
         options=(--slots 12 --routing $routing --trace trace --json --expert-pool $pool)
