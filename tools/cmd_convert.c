@@ -1,7 +1,11 @@
 // `sluice convert`: from a checkpoint directory to a container.
 
+#include <dirent.h>
+#include <limits.h>
 #include <stdio.h>
+#include <string.h>
 
+#include "runtime/base/output_path.h"
 #include "runtime/base/status.h"
 #include "runtime/model/convert.h"
 #include "tools/cli.h"
@@ -16,6 +20,28 @@ struct arguments {
 static void draw(void *user, const struct convert_progress *progress)
 {
     cli_progress_draw(user, progress->bytes_done, progress->bytes_total);
+}
+
+// Files of a checkpoint; a container may well lie beside them.
+static bool is_source(const char *name)
+{
+    const char *end = strrchr(name, '.');
+    return end && (strcmp(end, ".safetensors") == 0 || strcmp(end, ".json") == 0 || strcmp(end, ".jinja") == 0);
+}
+
+static enum sluice_status check_sources(const struct arguments *a)
+{
+    enum sluice_status status = SLUICE_OK;
+    DIR *directory = opendir(a->directory); // where that fails, reading the checkpoint says so
+    for (struct dirent *entry; status == SLUICE_OK && directory && (entry = readdir(directory));) {
+        char path[PATH_MAX];
+        int length = snprintf(path, sizeof path, "%s/%s", a->directory, entry->d_name);
+        if (is_source(entry->d_name) && length < (int)sizeof path)
+            status = output_path_check_input(a->output, path);
+    }
+    if (directory)
+        closedir(directory);
+    return status;
 }
 
 static int convert(const struct arguments *a)
@@ -35,6 +61,8 @@ static int convert(const struct arguments *a)
     if (status < 0)
         return cli_fail(status);
     status = cli_check_output(a->output, a->force);
+    if (status == SLUICE_OK)
+        status = check_sources(a);
     if (status < 0)
         return cli_fail(status);
     options.cancel = cli_interrupt_start();

@@ -57,6 +57,10 @@ same_weights tiny-forced.sluice tiny-bf16.sluice
 refused 1 'no/such/x.sluice' convert tiny -o no/such/x.sluice
 mkdir directory.sluice
 mkfifo fifo
+refused 1 'model.safetensors is what is to be read' convert tiny -o tiny/model.safetensors --force
+refused 1 'config.json is what is to be read' convert tiny -o ./tiny/../tiny/config.json --force
+cp kept.sluice tiny/beside.sluice
+ok convert tiny -o tiny/beside.sluice --type bf16 --force
 refused 1 'directory.sluice' convert tiny -o directory.sluice --force
 refused 1 'directory.sluice is a folder' convert tiny -o directory.sluice
 refused 1 'is empty' convert tiny -o ''
