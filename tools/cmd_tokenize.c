@@ -25,15 +25,6 @@ static enum sluice_status no_memory(void)
 
 // ---- kinds of lines: each makes the answer, an object that the caller releases
 
-static enum sluice_status ids_to_json(const int32_t *ids, size_t count, json_t **array)
-{
-    *array = json_array();
-    for (size_t i = 0; *array && i < count; i++)
-        if (json_array_append_new(*array, json_integer(ids[i])) < 0)
-            return no_memory(); // the caller releases the array
-    return *array ? SLUICE_OK : no_memory();
-}
-
 static enum sluice_status encode(struct tokenize *t, const char *text, size_t bytes, const struct control_spans *spans,
                                  json_t **ids)
 {
@@ -43,9 +34,9 @@ static enum sluice_status encode(struct tokenize *t, const char *text, size_t by
     enum sluice_status status = tokenizer_encode_spans(t->text.tokenizer, text, bytes, spans, &list, &count);
     if (status < 0)
         return status;
-    status = ids_to_json(list, count, ids);
+    *ids = json_from_ids(list, count);
     mem_free(list);
-    return status;
+    return *ids ? SLUICE_OK : no_memory();
 }
 
 static enum sluice_status answer_text(struct tokenize *t, const json_t *text, bool added_tokens, json_t **answer)

@@ -13,6 +13,7 @@
 #include "runtime/base/output_path.h"
 #include "runtime/text/answer.h"
 #include "runtime/text/detokenizer.h"
+#include "runtime/text/json_text.h"
 #include "runtime/text/stop.h"
 #include "runtime/text/text_buffer.h"
 #include "tools/expert_trace.h"
@@ -326,14 +327,6 @@ fail:
 
 // --- results --------------------------------------------------------------------------------------------------------
 
-static json_t *ids_to_json(const int32_t *ids, size_t count)
-{
-    json_t *array = json_array();
-    for (size_t i = 0; array && i < count; i++)
-        json_array_append_new(array, json_integer(ids[i]));
-    return array;
-}
-
 static json_t *to_json(const struct text_buffer *text)
 {
     return json_stringn(text->data ? text->data : "", text->bytes);
@@ -343,7 +336,7 @@ static enum sluice_status print_json(struct generation *g)
 {
     json_t *object =
         json_pack("{s:o, s:o, s:o, s:s, s:I, s:o}", "text", to_json(&g->written), "reasoning", to_json(&g->thoughts),
-                  "ids", ids_to_json(g->answer, g->answer_count), "finish_reason", g->finish_reason, "prompt_tokens",
+                  "ids", json_from_ids(g->answer, g->answer_count), "finish_reason", g->finish_reason, "prompt_tokens",
                   (json_int_t)g->prompt_count, "statistics", engine_report_json(g->engine, &g->times));
     if (!object || json_dumpf(object, stdout, JSON_COMPACT) != 0) {
         json_decref(object);

@@ -33,3 +33,14 @@ enum sluice_status json_text_try(const char *text, size_t bytes, size_t flags, j
         return error_set(SLUICE_ERR_MEMORY, "out of memory while reading %zu bytes of JSON", bytes);
     return SLUICE_OK;
 }
+
+json_t *json_from_ids(const int32_t *ids, size_t count)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; array && i < count; i++)
+        if (json_array_append_new(array, json_integer(ids[i])) < 0) {
+            json_decref(array);
+            return NULL;
+        }
+    return array;
+}
