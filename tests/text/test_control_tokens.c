@@ -433,7 +433,7 @@ static struct ids encode_hostile(enum chat_template kind, const char *strangers,
 static void strangers_write_no_control_tokens(void **state)
 {
     (void)state;
-    for (int kind = CHAT_TEMPLATE_INSTRUCT; kind <= CHAT_TEMPLATE_CODER; kind++) {
+    for (enum chat_template kind = CHAT_TEMPLATE_INSTRUCT; kind <= CHAT_TEMPLATE_CODER; kind++) {
         struct ids plain = encode_hostile(kind, "x", "y");
         assert_true(count_of(plain, IM_END) >= 8);
         assert_int_equal(count_of(plain, THINK), kind == CHAT_TEMPLATE_THINKING); // a tool's key "think" gives none
@@ -451,7 +451,7 @@ static void strangers_write_no_control_tokens(void **state)
 static void earlier_answers_hold_only_tags(void **state)
 {
     (void)state;
-    for (int kind = CHAT_TEMPLATE_INSTRUCT; kind <= CHAT_TEMPLATE_CODER; kind++) {
+    for (enum chat_template kind = CHAT_TEMPLATE_INSTRUCT; kind <= CHAT_TEMPLATE_CODER; kind++) {
         struct ids plain = encode_hostile(kind, "x", "y");
         for (int32_t id = FIRST_ADDED; id < END_ADDED; id++) {
             if (id == END_THINK && kind == CHAT_TEMPLATE_THINKING)
@@ -477,7 +477,7 @@ static void an_answer_comes_back_as_it_was(void **state)
     assert_int_equal(tokenizer_decode(tokenizer, written.list, written.count, true, &text, &bytes), SLUICE_OK);
     json_t *messages =
         json_pack("[{s:s, s:s}, {s:s, s:s}]", "role", "user", "content", "q", "role", "assistant", "content", text);
-    for (int kind = CHAT_TEMPLATE_INSTRUCT; kind <= CHAT_TEMPLATE_CODER; kind += 2) {
+    for (enum chat_template kind = CHAT_TEMPLATE_INSTRUCT; kind <= CHAT_TEMPLATE_CODER; kind += 2) {
         struct ids ids = encode_chat(kind, messages, NULL, false);
         assert_true(ids.count > written.count + 2);
         assert_memory_equal(ids.list + ids.count - 2 - written.count, written.list,
